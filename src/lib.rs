@@ -8,7 +8,7 @@
 //!
 //! | module | what it knows |
 //! |---|---|
-//! | [`error`], [`log`] | one error type; a log sink that the host owns (the library itself never prints) |
+//! | [`cpu_level`], [`error`], [`log`] | what the processor can do; one error type; a log sink that the host owns (the library itself never prints) |
 //! | [`quant`] | tensor formats, one per file: F32 ... Q4_K |
 //! | [`gguf`] | the file: header, metadata, tensor table, mapping, writer |
 //! | [`backend`] | what a device can do: one trait, a reference implementation and a fast CPU one |
@@ -22,6 +22,7 @@
 
 pub mod backend;
 pub mod capi;
+pub mod cpu_level;
 pub mod engine;
 pub mod error;
 pub mod gguf;

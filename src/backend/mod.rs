@@ -1,1 +1,193 @@
-//! stub
+//! What a device can do: the operations of the forward pass, and nothing about the model.
+//!
+//! The forward pass (`model/forward.rs`) is written once against [`Backend`]. [`reference`] is slow and obvious, one
+//! operation per file: the oracle. [`cpu`] is fast. They do not know each other; tests compare them.
+//!
+//! Conventions: activations are f32, row-major, `[rows, width]` in the comments; `rows` counts tokens. Buffers may be
+//! longer than an operation needs; only the stated part is read or written. Operations check nothing but what memory
+//! safety asks for: shapes were checked when the weights were bound to the configuration. An operation returns an error
+//! only if its device fails.
+
+pub mod cpu;
+pub mod host_weight;
+pub mod reference;
+
+use crate::error::Result;
+use crate::gguf::Tensor;
+
+/// Which cached prompt positions and which rows of the same pass a row may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// Prompt rows: position q sees k <= q and, with a window w, only k > q - w.
+    Causal,
+    /// Canvas rows: every row sees all canvas rows and, with a window w, the last w - 1 prompt positions, the same for
+    /// each row.
+    Canvas,
+}
+
+/// One attention call: `rows` fresh positions `start..start + rows` against the cache of `0..start` and each other.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionShape {
+    /// Fresh rows.
+    pub rows: usize,
+    /// Position of the first fresh row = number of positions encoded before.
+    pub start: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; query head h uses K/V head `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Elements per head.
+    pub head_dim: usize,
+    /// Positions a sliding layer looks back, itself included; `None` on full layers.
+    pub window: Option<usize>,
+    /// Who sees whom.
+    pub mask: Mask,
+}
+
+impl AttentionShape {
+    /// The first cached position that any fresh row sees; the cache must hold `first_visible()..start`.
+    pub fn first_visible(&self) -> usize {
+        self.window.map_or(0, |w| (self.start + 1).saturating_sub(w))
+    }
+
+    /// The positions that fresh row `row` sees, as `first..end` over cached and fresh positions alike.
+    pub fn visible(&self, row: usize) -> (usize, usize) {
+        match self.mask {
+            Mask::Canvas => (self.first_visible(), self.start + self.rows),
+            Mask::Causal => {
+                let q = self.start + row;
+                (self.window.map_or(0, |w| (q + 1).saturating_sub(w)), q + 1)
+            }
+        }
+    }
+}
+
+/// One layer's cached keys and values: position p lies in slot `p % capacity`.
+#[derive(Debug)]
+pub struct KvLayer<T> {
+    /// `[kv_heads, capacity, head_dim]`, rotated.
+    pub k: T,
+    /// `[kv_heads, capacity, head_dim]`, normed.
+    pub v: T,
+    /// Slots.
+    pub capacity: usize,
+    /// Heads.
+    pub kv_heads: usize,
+    /// Elements per head.
+    pub head_dim: usize,
+}
+
+/// The weights of one layer's experts. `gate` and `up` may be the same tensor with different first rows.
+pub struct ExpertWeights<'a, W> {
+    /// Stack `[experts, rows, hidden]` and the row where the gate starts.
+    pub gate: (&'a W, usize),
+    /// Stack `[experts, rows, hidden]` and the row where the up projection starts.
+    pub up: (&'a W, usize),
+    /// Stack `[experts, hidden, ffn]`.
+    pub down: &'a W,
+    /// Experts.
+    pub experts: usize,
+    /// Width of an expert's intermediate activation.
+    pub ffn: usize,
+    /// Width of the hidden state.
+    pub hidden: usize,
+}
+
+impl<W> Clone for ExpertWeights<'_, W> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W> Copy for ExpertWeights<'_, W> {}
+
+/// How the head turns hidden states into token statistics.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadParams<'a> {
+    /// Logits are divided by this (> 0) after the soft cap.
+    pub temperature: f32,
+    /// `cap * tanh(logit / cap)`, or none.
+    pub softcap: Option<f32>,
+    /// One number in (0, 1) per row: the sampled token is the first whose cumulative probability exceeds it.
+    pub uniforms: &'a [f32],
+    /// The soft embedding is multiplied by this.
+    pub soft_scale: f32,
+}
+
+/// What the head says about each row.
+#[derive(Clone, Debug, Default)]
+pub struct HeadStats {
+    /// Most probable token; the smallest id on a tie.
+    pub argmax: Vec<u32>,
+    /// The drawn token.
+    pub sampled: Vec<u32>,
+    /// Entropy of the tempered distribution, in nats.
+    pub entropy: Vec<f32>,
+}
+
+/// The operations of the forward pass. Thread rule: operations of one pass come from one thread at a time; a backend
+/// may be shared by passes on several threads.
+pub trait Backend: Send + Sync + Sized + 'static {
+    /// A matrix, or a stack of matrices, in the format of the file.
+    type Weight: Send + Sync;
+    /// f32 activations.
+    type Buffer: Send + Sync;
+    /// Chosen experts and their scratch memory for a number of rows.
+    type Routes: Send;
+
+    /// Short name, for messages.
+    fn name(&self) -> &'static str;
+    /// Runs `f` where this backend's operations are cheapest to call (a CPU backend's pool).
+    fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R;
+
+    /// Takes over a tensor, in the file's format.
+    fn weight(&self, tensor: Tensor) -> Result<Self::Weight>;
+    /// A zeroed buffer of `len` elements; `what` names it in an out-of-memory error.
+    fn buffer(&self, len: usize, what: &'static str) -> Result<Self::Buffer>;
+    /// Routing memory for up to `rows` rows of `top_k` experts each.
+    fn routes(&self, rows: usize, top_k: usize, ffn: usize, hidden: usize) -> Result<Self::Routes>;
+    /// Copies host values into `dst[at..]`.
+    fn write(&self, src: &[f32], dst: &mut Self::Buffer, at: usize) -> Result<()>;
+    /// Copies `src[at..]` to the host.
+    fn read(&self, src: &Self::Buffer, at: usize, dst: &mut [f32]) -> Result<()>;
+
+    /// `out[t] = table[ids[t]] * scale`; table `[vocab, hidden]`, out `[rows, hidden]`. Ids are in range.
+    fn embed(&self, table: &Self::Weight, ids: &[u32], scale: f32, out: &mut Self::Buffer) -> Result<()>;
+    /// `out = x * rsqrt(mean(x^2) + eps) * weight` for each of `rows` rows of `dim`; no weight means ones.
+    fn rms_norm(&self, x: &Self::Buffer, weight: Option<&Self::Buffer>, rows: usize, dim: usize, eps: f32, out: &mut Self::Buffer) -> Result<()>;
+    /// [`Backend::rms_norm`] with `out = x`.
+    fn rms_norm_in_place(&self, x: &mut Self::Buffer, weight: Option<&Self::Buffer>, rows: usize, dim: usize, eps: f32) -> Result<()>;
+    /// `acc += rms_norm(x, weight)`: a sub-layer's output joins the residual stream.
+    fn rms_norm_add(&self, x: &Self::Buffer, weight: &Self::Buffer, rows: usize, dim: usize, eps: f32, acc: &mut Self::Buffer) -> Result<()>;
+    /// `out = x * weight^T`: weight `[n, k]`, x `[rows, k]`, out `[rows, n]`.
+    fn matmul(&self, weight: &Self::Weight, x: &Self::Buffer, rows: usize, out: &mut Self::Buffer) -> Result<()>;
+    /// Rotates the pairs (i, i + dim/2) of each head by `(start + t) * inv_freq[i]`; x `[rows, heads, dim]`, inv_freq
+    /// `[dim/2]`.
+    fn rope(&self, x: &mut Self::Buffer, inv_freq: &Self::Buffer, rows: usize, heads: usize, dim: usize, start: usize) -> Result<()>;
+    /// `out = softmax(q k^T) v` with scale 1 under `shape`'s mask; q and out `[rows, heads, dim]`, k and v
+    /// `[rows, kv_heads, dim]`.
+    fn attention(&self, q: &Self::Buffer, k: &Self::Buffer, v: &Self::Buffer, cache: &KvLayer<Self::Buffer>, shape: &AttentionShape, out: &mut Self::Buffer) -> Result<()>;
+    /// Stores k and v `[rows, kv_heads, dim]` of positions `start..start + rows`; when there are more rows than slots,
+    /// the last ones stay.
+    fn kv_append(&self, k: &Self::Buffer, v: &Self::Buffer, rows: usize, start: usize, cache: &mut KvLayer<Self::Buffer>) -> Result<()>;
+    /// `gate = gelu_tanh(gate) * up` for `len` elements.
+    fn gelu_mul(&self, gate: &mut Self::Buffer, up: &Self::Buffer, len: usize) -> Result<()>;
+    /// `acc += x` for `len` elements.
+    fn add(&self, x: &Self::Buffer, len: usize, acc: &mut Self::Buffer) -> Result<()>;
+    /// `x *= factor` for `len` elements.
+    fn scale(&self, x: &mut Self::Buffer, factor: f32, len: usize) -> Result<()>;
+    /// For each row: softmax over `experts` logits, the `top_k` largest (the smaller id on a tie), their probabilities
+    /// divided by their sum and multiplied by `expert_scale[expert]`. logits `[rows, experts]`.
+    fn route(&self, logits: &Self::Buffer, expert_scale: &Self::Buffer, rows: usize, experts: usize, top_k: usize, routes: &mut Self::Routes) -> Result<()>;
+    /// `out[t] = sum over t's routes of weight * down(gelu_tanh(gate x) * (up x))`; x and out `[rows, hidden]`.
+    fn experts(&self, weights: ExpertWeights<Self::Weight>, x: &Self::Buffer, rows: usize, routes: &mut Self::Routes, out: &mut Self::Buffer) -> Result<()>;
+
+    /// Soft-capped logits of `rows` rows, to the host: x `[rows, hidden]`, table `[vocab, hidden]`, out `[rows, vocab]`.
+    fn logits(&self, table: &Self::Weight, x: &Self::Buffer, rows: usize, softcap: Option<f32>, out: &mut [f32]) -> Result<()>;
+    /// Token statistics and the soft embedding `soft = softmax(logits / T) * embedding * soft_scale` of `rows` rows,
+    /// without ever holding `[rows, vocab]`. `table` is the head's matrix, `embedding` the input embedding if that is
+    /// another one.
+    fn head(&self, table: &Self::Weight, embedding: Option<&Self::Weight>, x: &Self::Buffer, rows: usize, params: &HeadParams, soft: &mut Self::Buffer, stats: &mut HeadStats) -> Result<()>;
+    /// `out = softmax(logits) * embedding * scale`; logits `[rows, vocab]` from the host, out `[rows, hidden]`.
+    fn soft_embedding(&self, embedding: &Self::Weight, logits: &[f32], rows: usize, scale: f32, out: &mut Self::Buffer) -> Result<()>;
+}

@@ -1,1 +1,158 @@
-//! stub
+//! The engine: a loaded [`Model`], its [`Context`]s, and the loop that turns a prompt into text.
+//!
+//! ```no_run
+//! use dgemma::engine::{ContextParams, GenerateParams, Model, ModelParams};
+//! # fn main() -> dgemma::Result<()> {
+//! let model = Model::load("model.gguf".as_ref(), &ModelParams::default())?;
+//! let mut context = model.context(&ContextParams::default())?;
+//! context.set_tokens(&model.tokenizer().encode("Once upon a time", true, true)?)?;
+//! let answer = context.generate(&GenerateParams::new(&model), |_| std::ops::ControlFlow::Continue(()))?;
+//! println!("{}", model.tokenizer().decode(&answer.tokens, false)?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Next: `context.rs` (the timeline and its encoding), `denoise.rs` (one block), `generate.rs` (the loop over blocks).
+
+mod cancel;
+mod context;
+mod denoise;
+mod generate;
+
+pub use cancel::CancelToken;
+pub use context::{Context, ContextParams};
+pub use denoise::{Block, StepInfo};
+pub use generate::{Event, GenerateParams, Generation, Perf, StopReason};
+
+use crate::backend::cpu::Cpu;
+use crate::backend::reference::Reference;
+use crate::cpu_level::CpuLevel;
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, Metadata};
+use crate::model::{Config, Runner, Session, Weights};
+use crate::sampler::SamplerParams;
+use crate::tokenizer::{ChatTemplate, Tokenizer};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Which backend runs the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendKind {
+    /// The fast one for processors.
+    #[default]
+    Cpu,
+    /// The oracle: slow, plain, one thread.
+    Reference,
+}
+
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+pub struct ModelParams {
+    /// Which backend.
+    pub backend: BackendKind,
+    /// Threads of the CPU backend's own pool; 0: one per available core.
+    pub threads: usize,
+    /// Instruction set of the CPU backend; `None`: the best one. For tests and comparisons.
+    pub cpu_level: Option<CpuLevel>,
+}
+
+/// A loaded model: immutable, cheap to clone, shared by any number of contexts and threads.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    file: Gguf,
+    tokenizer: Tokenizer,
+    chat: Result<ChatTemplate>,
+    sampler: SamplerParams,
+    loaded: Loaded,
+}
+
+/// The weights on the backend they were loaded for.
+enum Loaded {
+    Cpu(Arc<Cpu>, Arc<Weights<Cpu>>),
+    Reference(Arc<Reference>, Arc<Weights<Reference>>),
+}
+
+impl Model {
+    /// Maps and checks the file (or the first part of a split set) and binds its weights.
+    pub fn load(path: &Path, params: &ModelParams) -> Result<Self> {
+        Self::load_with_progress(path, params, |_| true)
+    }
+
+    /// [`Model::load`]; `progress` hears the share done, in 0..=1, and returns false to give up ([`Error::Cancelled`]).
+    pub fn load_with_progress(path: &Path, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
+        Self::from_gguf(Gguf::open(path)?, params, progress)
+    }
+
+    /// Binds the weights of an open file.
+    pub fn from_gguf(file: Gguf, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
+        let loaded = match params.backend {
+            BackendKind::Cpu => {
+                let cpu = Cpu::new(params.threads, params.cpu_level.unwrap_or_else(CpuLevel::best))?;
+                let weights = Weights::load(&cpu, &file, progress)?;
+                Loaded::Cpu(Arc::new(cpu), Arc::new(weights))
+            }
+            BackendKind::Reference => {
+                let weights = Weights::load(&Reference, &file, progress)?;
+                Loaded::Reference(Arc::new(Reference), Arc::new(weights))
+            }
+        };
+        let tokenizer = Tokenizer::from_gguf(file.metadata())?;
+        let sampler = SamplerParams::from_gguf(&file)?;
+        // A broken template concerns only those who render it.
+        let chat = ChatTemplate::from_gguf(file.metadata());
+        let model = Model(Arc::new(Inner { file, tokenizer, chat, sampler, loaded }));
+        let (tokens, rows) = (model.tokenizer().vocab_size(), model.config().vocab);
+        if tokens != rows {
+            let what = format!("has {tokens} tokens, but the embedding has {rows} rows");
+            return Err(Error::key(model.0.file.path(), "tokenizer.ggml.tokens", what));
+        }
+        Ok(model)
+    }
+
+    /// The network's shape.
+    pub fn config(&self) -> &Config {
+        match &self.0.loaded {
+            Loaded::Cpu(_, weights) => &weights.config,
+            Loaded::Reference(_, weights) => &weights.config,
+        }
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.0.tokenizer
+    }
+
+    /// The file's chat template, or the plain Gemma turn format if it has none; the error of a broken one.
+    pub fn chat_template(&self) -> Result<&ChatTemplate> {
+        self.0.chat.as_ref().map_err(|e| Error::Template(e.to_string().trim_start_matches("chat template: ").to_owned()))
+    }
+
+    /// The file's sampler numbers, or the defaults.
+    pub fn sampler_defaults(&self) -> &SamplerParams {
+        &self.0.sampler
+    }
+
+    /// The file's metadata.
+    pub fn metadata(&self) -> &Metadata {
+        self.0.file.metadata()
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &Gguf {
+        &self.0.file
+    }
+
+    /// A fresh, empty context.
+    pub fn context(&self, params: &ContextParams) -> Result<Context> {
+        Context::new(self.clone(), params)
+    }
+
+    fn runner(&self, context: usize, chunk: usize) -> Result<Box<dyn Runner>> {
+        Ok(match &self.0.loaded {
+            Loaded::Cpu(b, w) => Box::new(Session::new(b.clone(), w.clone(), context, chunk)?),
+            Loaded::Reference(b, w) => Box::new(Session::new(b.clone(), w.clone(), context, chunk)?),
+        })
+    }
+}

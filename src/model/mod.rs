@@ -1,1 +1,13 @@
-//! stub
+//! The model: its shape ([`config`]), its weights, and the one forward pass (`forward.rs`), generic over the backend.
+
+pub mod config;
+mod forward;
+mod kv_cache;
+mod runner;
+mod state;
+mod tensors;
+pub mod weights;
+
+pub use config::{Config, LayerShape};
+pub use runner::{KvRows, Runner, Session};
+pub use weights::Weights;

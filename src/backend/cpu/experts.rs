@@ -1,0 +1,130 @@
+//! Routing, and the experts with their rows grouped, so that each expert's weights are decoded once per pass.
+//!
+//! A *slot* is one (row, choice) pair; slots are sorted by expert. Every row adds its slots in the order of its choices,
+//! so the sum does not depend on the grouping.
+
+use super::gemm::Rows;
+use super::matmul::{RowRange, TILE_ROWS, tile_product};
+use super::math;
+use super::parallel::{Shared, parallel, rows_mut};
+use crate::backend::ExpertWeights;
+use crate::backend::host_weight::{HostWeight, zeroed};
+use crate::cpu_level::CpuLevel;
+use crate::error::Result;
+
+/// The choices of up to `rows` rows, and scratch memory for their slots.
+pub struct Routes {
+    top_k: usize,
+    /// `[rows, top_k]`: expert, its weight.
+    chosen: Vec<(u32, f32)>,
+    /// Slots by expert: slot i serves choice `order[i]` of `chosen`.
+    order: Vec<u32>,
+    /// `[experts + 1]`: expert e has slots `begin[e]..begin[e + 1]`.
+    begin: Vec<usize>,
+    /// `[rows, top_k]`: the slot of a choice.
+    slot_of: Vec<u32>,
+    /// `[slots, hidden]`: inputs, later outputs.
+    x: Vec<f32>,
+    /// `[slots, ffn]` twice: gate and up.
+    gate: Vec<f32>,
+    up: Vec<f32>,
+}
+
+impl Routes {
+    pub fn new(rows: usize, top_k: usize, ffn: usize, hidden: usize) -> Result<Self> {
+        let slots = rows * top_k;
+        Ok(Routes {
+            top_k,
+            chosen: Vec::with_capacity(slots),
+            order: Vec::with_capacity(slots),
+            begin: Vec::new(),
+            slot_of: Vec::with_capacity(slots),
+            x: zeroed(slots * hidden, "expert inputs")?,
+            gate: zeroed(slots * ffn, "expert activations")?,
+            up: zeroed(slots * ffn, "expert activations")?,
+        })
+    }
+}
+
+pub fn route(logits: &[f32], expert_scale: &[f32], experts: usize, routes: &mut Routes) {
+    let top_k = routes.top_k;
+    routes.chosen.clear();
+    let mut best: Vec<(f32, u32)> = Vec::with_capacity(top_k + 1);
+    for logits in logits.chunks_exact(experts) {
+        best.clear();
+        for (e, &l) in logits.iter().enumerate() {
+            // Insertion keeps the order; `>` lets the smaller id win a tie.
+            let at = best.iter().position(|&(b, _)| l > b).unwrap_or(best.len());
+            if at < top_k {
+                best.insert(at, (l, e as u32));
+                best.truncate(top_k);
+            }
+        }
+        // The softmax denominator over all experts cancels when the chosen ones are divided by their sum.
+        let max = best[0].0;
+        let sum: f32 = best.iter().map(|&(l, _)| (l - max).exp()).sum();
+        routes.chosen.extend(best.iter().map(|&(l, e)| (e, (l - max).exp() / sum * expert_scale[e as usize])));
+    }
+    group(experts, routes);
+}
+
+/// Counting sort of the choices by expert.
+fn group(experts: usize, routes: &mut Routes) {
+    routes.begin.clear();
+    routes.begin.resize(experts + 1, 0);
+    for &(e, _) in &routes.chosen {
+        routes.begin[e as usize + 1] += 1;
+    }
+    for e in 0..experts {
+        routes.begin[e + 1] += routes.begin[e];
+    }
+    let mut next = routes.begin.clone();
+    routes.order.clear();
+    routes.order.resize(routes.chosen.len(), 0);
+    routes.slot_of.clear();
+    for (choice, &(e, _)) in routes.chosen.iter().enumerate() {
+        let slot = next[e as usize];
+        next[e as usize] += 1;
+        routes.order[slot] = choice as u32;
+        routes.slot_of.push(slot as u32);
+    }
+}
+
+pub fn experts(level: CpuLevel, w: ExpertWeights<HostWeight>, x: &[f32], r: &mut Routes, out: &mut [f32]) {
+    let (hidden, ffn, top_k, slots) = (w.hidden, w.ffn, r.top_k, r.chosen.len());
+    let order = &r.order;
+    rows_mut(&mut r.x[..slots * hidden], hidden, 1, |slot, row| {
+        row.copy_from_slice(&x[order[slot] as usize / top_k * hidden..][..hidden]);
+    });
+    grouped(level, w.gate.0, w.gate.1, ffn, &r.begin, &r.x, &mut r.gate);
+    grouped(level, w.up.0, w.up.1, ffn, &r.begin, &r.x, &mut r.up);
+    let up = &r.up;
+    rows_mut(&mut r.gate[..slots * ffn], ffn, 16, |slot, gate| math::gelu_mul(level, gate, &up[slot * ffn..][..ffn]));
+    grouped(level, w.down, 0, hidden, &r.begin, &r.gate, &mut r.x);
+    let (y, slot_of, chosen) = (&r.x, &r.slot_of, &r.chosen);
+    rows_mut(out, hidden, top_k, |row, out| {
+        out.fill(0.0);
+        for choice in row * top_k..(row + 1) * top_k {
+            let y = &y[slot_of[choice] as usize * hidden..][..hidden];
+            math::add_scaled(level, y, chosen[choice].1, out);
+        }
+    });
+}
+
+/// `out[slot] = x[slot] * weight[expert of slot, first..first + n]^T`: one task per expert with slots and tile of n.
+fn grouped(level: CpuLevel, weight: &HostWeight, first: usize, n: usize, begin: &[usize], x: &[f32], out: &mut [f32]) {
+    let cols = weight.cols;
+    let busy: Vec<usize> = (0..begin.len() - 1).filter(|&e| begin[e] < begin[e + 1]).collect();
+    let (tiles, slots) = (n.div_ceil(TILE_ROWS), begin[begin.len() - 1]);
+    assert!(x.len() >= slots * cols && out.len() >= slots * n);
+    let shared = Shared::new(out);
+    parallel(busy.len() * tiles, slots * n * cols, |task| {
+        let (expert, j) = (busy[task / tiles], task % tiles * TILE_ROWS);
+        let (slot, rows) = (begin[expert], begin[expert + 1] - begin[expert]);
+        let range = RowRange { weight, first: expert * weight.rows + first + j, n: (n - j).min(TILE_ROWS) };
+        // SAFETY: these slots and columns of out belong to this task alone; x holds the slots' rows (asserted).
+        unsafe {
+            tile_product(level, range, &x[slot * cols..], rows, Rows { at: shared.at(slot * n + j), stride: n });
+        }
+    });
+}

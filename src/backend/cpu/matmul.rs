@@ -1,0 +1,63 @@
+//! `out = x * weight^T`. A tile of the weight is decoded and transposed once and then used for all rows of x.
+//!
+//! Tiles: 64 weight rows x 256 columns. 256 is the longest block of any format; 64 x 256 x 4 bytes, twice (decoded and
+//! transposed), fit beside a slice of x in a 512 KiB L2.
+
+use super::gemm::{Rows, gemm, transpose};
+use super::parallel::{Shared, parallel};
+use crate::backend::host_weight::HostWeight;
+use crate::cpu_level::CpuLevel;
+use std::cell::RefCell;
+
+/// Weight rows of a tile.
+pub const TILE_ROWS: usize = 64;
+/// Weight columns of a tile; a multiple of every format's block.
+pub const TILE_COLS: usize = 256;
+
+thread_local! {
+    /// A decoded tile, and the same transposed.
+    static TILE: RefCell<(Vec<f32>, Vec<f32>)> =
+        RefCell::new((vec![0.0; TILE_ROWS * TILE_COLS], vec![0.0; TILE_ROWS * TILE_COLS]));
+}
+
+/// A run of weight rows in a stack: `first..first + n`.
+#[derive(Clone, Copy)]
+pub struct RowRange<'a> {
+    pub weight: &'a HostWeight,
+    pub first: usize,
+    pub n: usize,
+}
+
+/// `out[rows, n] = x[rows, cols] * range^T`, shared between the pool's threads.
+pub fn matmul(level: CpuLevel, range: RowRange, x: &[f32], rows: usize, out: &mut [f32]) {
+    let (cols, n) = (range.weight.cols, range.n);
+    assert!(x.len() >= rows * cols && out.len() >= rows * n);
+    let shared = Shared::new(out);
+    parallel(n.div_ceil(TILE_ROWS), rows * n * cols, |task| {
+        let j = task * TILE_ROWS;
+        let part = RowRange { first: range.first + j, n: (n - j).min(TILE_ROWS), ..range };
+        // SAFETY: columns j..j + part.n of out belong to this task alone; x holds rows * cols elements.
+        unsafe { tile_product(level, part, x, rows, Rows { at: shared.at(j), stride: n }) };
+    });
+}
+
+/// The product with at most [`TILE_ROWS`] weight rows.
+///
+/// # Safety
+/// `rows` rows of `range.n` elements at `out` are writable by this task alone; x holds `rows * cols` elements.
+pub unsafe fn tile_product(level: CpuLevel, range: RowRange, x: &[f32], rows: usize, out: Rows<*mut f32>) {
+    let cols = range.weight.cols;
+    TILE.with_borrow_mut(|(tile, panel)| {
+        for col in (0..cols).step_by(TILE_COLS) {
+            let width = (cols - col).min(TILE_COLS);
+            for (i, row) in tile.chunks_exact_mut(width).take(range.n).enumerate() {
+                range.weight.decode(range.first + i, col, row);
+            }
+            transpose(level, tile, range.n, width, panel, TILE_ROWS);
+            let a = Rows { at: x[col..].as_ptr(), stride: cols };
+            let b = Rows { at: panel.as_ptr(), stride: TILE_ROWS };
+            // SAFETY: x has `rows` rows of `cols` and the panel `width` rows of TILE_ROWS; out by the caller's promise.
+            unsafe { gemm(level, (rows, range.n, width), a, b, out, col > 0) };
+        }
+    });
+}

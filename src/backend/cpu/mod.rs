@@ -1,0 +1,257 @@
+//! The fast backend for processors: every operation shared between the threads of a pool of its own, matrices decoded a
+//! tile at a time from where the file mapping left them. Reading order: `gemm.rs`, `matmul.rs`, `attention.rs`,
+//! `experts.rs`, `head.rs`.
+
+mod attention;
+mod experts;
+mod gemm;
+mod head;
+mod math;
+mod matmul;
+mod parallel;
+mod rope;
+
+use super::host_weight::{HostWeight, zeroed};
+use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, KvLayer};
+use crate::cpu_level::CpuLevel;
+use crate::error::{Error, Result};
+use crate::gguf::Tensor;
+pub use experts::Routes;
+use matmul::RowRange;
+use parallel::rows_mut;
+
+/// The CPU backend: an instruction set and a thread pool.
+pub struct Cpu {
+    level: CpuLevel,
+    pool: rayon::ThreadPool,
+}
+
+impl Cpu {
+    /// A backend with `threads` threads; 0 means one per available core.
+    pub fn new(threads: usize, level: CpuLevel) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("dgemma-{i}"))
+            .build()
+            .map_err(|e| Error::argument("threads", format!("cannot start {threads} threads: {e}")))?;
+        Ok(Cpu { level, pool })
+    }
+}
+
+impl Backend for Cpu {
+    type Weight = HostWeight;
+    type Buffer = Vec<f32>;
+    type Routes = Routes;
+
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(f)
+    }
+
+    fn weight(&self, tensor: Tensor) -> Result<HostWeight> {
+        HostWeight::new(tensor)
+    }
+
+    fn buffer(&self, len: usize, what: &'static str) -> Result<Vec<f32>> {
+        zeroed(len, what)
+    }
+
+    fn routes(&self, rows: usize, top_k: usize, ffn: usize, hidden: usize) -> Result<Routes> {
+        Routes::new(rows, top_k, ffn, hidden)
+    }
+
+    fn write(&self, src: &[f32], dst: &mut Vec<f32>, at: usize) -> Result<()> {
+        dst[at..at + src.len()].copy_from_slice(src);
+        Ok(())
+    }
+
+    fn read(&self, src: &Vec<f32>, at: usize, dst: &mut [f32]) -> Result<()> {
+        dst.copy_from_slice(&src[at..at + dst.len()]);
+        Ok(())
+    }
+
+    fn embed(&self, table: &HostWeight, ids: &[u32], scale: f32, out: &mut Vec<f32>) -> Result<()> {
+        rows_mut(&mut out[..ids.len() * table.cols], table.cols, 2, |i, row| {
+            table.decode(ids[i] as usize, 0, row);
+            math::scale(self.level, row, scale);
+        });
+        Ok(())
+    }
+
+    fn rms_norm(
+        &self,
+        x: &Vec<f32>,
+        weight: Option<&Vec<f32>>,
+        rows: usize,
+        dim: usize,
+        eps: f32,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        rows_mut(&mut out[..rows * dim], dim, 2, |i, out| {
+            math::rms_norm_row(self.level, &x[i * dim..][..dim], weight.map(|w| &w[..dim]), eps, out);
+        });
+        Ok(())
+    }
+
+    fn rms_norm_in_place(
+        &self,
+        x: &mut Vec<f32>,
+        weight: Option<&Vec<f32>>,
+        rows: usize,
+        dim: usize,
+        eps: f32,
+    ) -> Result<()> {
+        rows_mut(&mut x[..rows * dim], dim, 2, |_, row| {
+            math::rms_norm_row_in_place(self.level, row, weight.map(|w| &w[..dim]), eps);
+        });
+        Ok(())
+    }
+
+    fn rms_norm_add(
+        &self,
+        x: &Vec<f32>,
+        weight: &Vec<f32>,
+        rows: usize,
+        dim: usize,
+        eps: f32,
+        acc: &mut Vec<f32>,
+    ) -> Result<()> {
+        rows_mut(&mut acc[..rows * dim], dim, 2, |i, acc| {
+            math::rms_norm_add_row(self.level, &x[i * dim..][..dim], &weight[..dim], eps, acc);
+        });
+        Ok(())
+    }
+
+    fn matmul(&self, weight: &HostWeight, x: &Vec<f32>, rows: usize, out: &mut Vec<f32>) -> Result<()> {
+        matmul::matmul(self.level, RowRange { weight, first: 0, n: weight.rows }, x, rows, out);
+        Ok(())
+    }
+
+    fn rope(
+        &self,
+        x: &mut Vec<f32>,
+        inv_freq: &Vec<f32>,
+        rows: usize,
+        heads: usize,
+        dim: usize,
+        start: usize,
+    ) -> Result<()> {
+        rope::rope(self.level, &mut x[..rows * heads * dim], inv_freq, heads, dim, start);
+        Ok(())
+    }
+
+    fn attention(
+        &self,
+        q: &Vec<f32>,
+        k: &Vec<f32>,
+        v: &Vec<f32>,
+        cache: &KvLayer<Vec<f32>>,
+        shape: &AttentionShape,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        attention::attention(self.level, attention::Inputs { q, k, v, cache, shape }, out);
+        Ok(())
+    }
+
+    fn kv_append(
+        &self,
+        k: &Vec<f32>,
+        v: &Vec<f32>,
+        rows: usize,
+        start: usize,
+        cache: &mut KvLayer<Vec<f32>>,
+    ) -> Result<()> {
+        let (heads, dim, capacity) = (cache.kv_heads, cache.head_dim, cache.capacity);
+        for (from, to) in [(k, &mut cache.k), (v, &mut cache.v)] {
+            for row in rows.saturating_sub(capacity)..rows {
+                for head in 0..heads {
+                    let at = (head * capacity + (start + row) % capacity) * dim;
+                    to[at..at + dim].copy_from_slice(&from[(row * heads + head) * dim..][..dim]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn gelu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) -> Result<()> {
+        const CHUNK: usize = 4096;
+        let whole = len / CHUNK * CHUNK;
+        rows_mut(&mut gate[..whole], CHUNK, 16, |i, g| math::gelu_mul(self.level, g, &up[i * CHUNK..][..CHUNK]));
+        math::gelu_mul(self.level, &mut gate[whole..len], &up[whole..len]);
+        Ok(())
+    }
+
+    fn add(&self, x: &Vec<f32>, len: usize, acc: &mut Vec<f32>) -> Result<()> {
+        math::add(self.level, &x[..len], &mut acc[..len]);
+        Ok(())
+    }
+
+    fn scale(&self, x: &mut Vec<f32>, factor: f32, len: usize) -> Result<()> {
+        math::scale(self.level, &mut x[..len], factor);
+        Ok(())
+    }
+
+    fn route(
+        &self,
+        logits: &Vec<f32>,
+        expert_scale: &Vec<f32>,
+        rows: usize,
+        experts: usize,
+        _top_k: usize,
+        routes: &mut Routes,
+    ) -> Result<()> {
+        experts::route(&logits[..rows * experts], expert_scale, experts, routes);
+        Ok(())
+    }
+
+    fn experts(
+        &self,
+        weights: ExpertWeights<HostWeight>,
+        x: &Vec<f32>,
+        rows: usize,
+        routes: &mut Routes,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        experts::experts(self.level, weights, x, routes, &mut out[..rows * weights.hidden]);
+        Ok(())
+    }
+
+    fn logits(
+        &self,
+        table: &HostWeight,
+        x: &Vec<f32>,
+        rows: usize,
+        softcap: Option<f32>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        head::logits(self.level, table, x, rows, softcap, out);
+        Ok(())
+    }
+
+    fn head(
+        &self,
+        table: &HostWeight,
+        embedding: Option<&HostWeight>,
+        x: &Vec<f32>,
+        rows: usize,
+        params: &HeadParams,
+        soft: &mut Vec<f32>,
+        stats: &mut HeadStats,
+    ) -> Result<()> {
+        head::head(self.level, table, embedding, x, rows, params, soft, stats)
+    }
+
+    fn soft_embedding(
+        &self,
+        embedding: &HostWeight,
+        logits: &[f32],
+        rows: usize,
+        scale: f32,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        head::soft_embedding(self.level, embedding, logits, rows, scale, out)
+    }
+}

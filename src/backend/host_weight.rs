@@ -1,0 +1,61 @@
+//! A weight that stays where the file mapping put it, for backends that run on the host.
+
+use crate::error::{Error, Result};
+use crate::gguf::{Bytes, Tensor};
+use crate::quant::Format;
+
+/// A matrix `[rows, cols]`, or a stack of them seen as one tall matrix `[count * rows, cols]`.
+pub struct HostWeight {
+    format: &'static Format,
+    data: Bytes,
+    row_bytes: usize,
+    /// Rows of one matrix.
+    pub rows: usize,
+    /// Elements per row.
+    pub cols: usize,
+}
+
+impl HostWeight {
+    /// Takes over a tensor of one to three dimensions.
+    pub fn new(tensor: Tensor) -> Result<Self> {
+        let cols = tensor.shape.first().copied().unwrap_or(1);
+        let rows = tensor.shape.get(1).copied().unwrap_or(1);
+        let count = tensor.shape.get(2).copied().unwrap_or(1);
+        let bad = || Error::Internal(format!("tensor `{}` reached a backend with inconsistent sizes", tensor.name));
+        let row_bytes = tensor.format.row_bytes(cols).ok_or_else(bad)?;
+        if rows.checked_mul(count).and_then(|n| n.checked_mul(row_bytes)) != Some(tensor.data.len()) {
+            return Err(bad());
+        }
+        Ok(HostWeight { format: tensor.format, data: tensor.data, row_bytes, rows, cols })
+    }
+
+    /// Elements per block of the format: the granularity of `decode`'s columns.
+    pub fn block(&self) -> usize {
+        self.format.block
+    }
+
+    /// Decodes columns `col..col + out.len()` of row `row` (counted over the whole stack); both ends on block borders.
+    #[inline]
+    pub fn decode(&self, row: usize, col: usize, out: &mut [f32]) {
+        let start = row * self.row_bytes + col / self.format.block * self.format.block_bytes;
+        let len = out.len() / self.format.block * self.format.block_bytes;
+        (self.format.decode)(&self.data[start..start + len], out);
+    }
+}
+
+/// `len` zeros, or an error instead of an abort when they cannot be had. The system hands out the pages on first use.
+pub fn zeroed(len: usize, what: &'static str) -> Result<Vec<f32>> {
+    let bytes = len.saturating_mul(size_of::<f32>());
+    let layout = std::alloc::Layout::array::<f32>(len).map_err(|_| Error::OutOfMemory { bytes, what })?;
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the layout has a non-zero size.
+    let memory = unsafe { std::alloc::alloc_zeroed(layout) };
+    if memory.is_null() {
+        return Err(Error::OutOfMemory { bytes, what });
+    }
+    // SAFETY: the memory comes from the global allocator with exactly the layout of a Vec<f32> of this capacity, and
+    // all-zero bytes are `len` valid f32 values.
+    Ok(unsafe { Vec::from_raw_parts(memory.cast(), len, len) })
+}

@@ -1,0 +1,65 @@
+//! Logits, their statistics, the draw and the soft embedding, with one whole row of the vocabulary at a time.
+
+use super::matmul::matmul;
+use crate::backend::host_weight::HostWeight;
+use crate::backend::{HeadParams, HeadStats};
+
+pub fn logits(table: &HostWeight, x: &[f32], softcap: Option<f32>, out: &mut [f32]) {
+    matmul(table, 0, table.rows, x, out);
+    if let Some(cap) = softcap {
+        out.iter_mut().for_each(|l| *l = cap * (*l / cap).tanh());
+    }
+}
+
+/// Probabilities of one row.
+pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let e: Vec<f64> = logits.iter().map(|&l| f64::from(l - max).exp()).collect();
+    let sum: f64 = e.iter().sum();
+    e.into_iter().map(|e| e / sum).collect()
+}
+
+/// `out = p * embedding * scale`; p `[vocab]`, out `[hidden]`.
+pub fn soft_embedding(embedding: &HostWeight, p: &[f64], scale: f32, out: &mut [f32]) {
+    let mut sum = vec![0.0f64; embedding.cols];
+    let mut e = vec![0.0; embedding.cols];
+    for (token, p) in p.iter().enumerate() {
+        embedding.decode(token, 0, &mut e);
+        sum.iter_mut().zip(&e).for_each(|(s, &e)| *s += p * f64::from(e));
+    }
+    out.iter_mut().zip(sum).for_each(|(o, s)| *o = s as f32 * scale);
+}
+
+pub fn head(
+    table: &HostWeight,
+    embedding: &HostWeight,
+    x: &[f32],
+    params: &HeadParams,
+    soft: &mut [f32],
+    stats: &mut HeadStats,
+) {
+    *stats = HeadStats::default();
+    let mut l = vec![0.0; table.rows];
+    for (t, x) in x.chunks_exact(table.cols).enumerate() {
+        logits(table, x, params.softcap, &mut l);
+        l.iter_mut().for_each(|l| *l /= params.temperature);
+        let p = softmax(&l);
+        let best = (0..l.len()).fold(0, |best, v| if l[v] > l[best] { v } else { best });
+        stats.argmax.push(best as u32);
+        stats.entropy.push(-p.iter().map(|&p| if p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f64>() as f32);
+        stats.sampled.push(draw(&p, f64::from(params.uniforms[t])));
+        soft_embedding(embedding, &p, params.soft_scale, &mut soft[t * embedding.cols..][..embedding.cols]);
+    }
+}
+
+/// The first index whose cumulative probability exceeds `u`; the last one if rounding leaves none.
+fn draw(p: &[f64], u: f64) -> u32 {
+    let mut sum = 0.0;
+    for (token, p) in p.iter().enumerate() {
+        sum += p;
+        if sum > u {
+            return token as u32;
+        }
+    }
+    (p.len() - 1) as u32
+}

@@ -1,0 +1,216 @@
+//! A context: the committed tokens (the timeline), how many of them are encoded, and the K/V that encode them.
+//!
+//! Encoding is lazy: the timeline can be extended, cut or replaced at will, and whatever K/V still fits is kept. On
+//! sliding layers a cut can reach behind what the ring still holds; then everything is encoded again at next use.
+
+use super::cancel::CancelToken;
+use super::denoise::Block;
+use super::generate::{Event, GenerateParams, Generation};
+use super::{Model, generate};
+use crate::error::{Error, Result};
+use crate::model::{KvRows, Runner};
+use crate::sampler::{Noise, PhiloxNoise};
+use std::ops::ControlFlow;
+
+/// Positions of a context when nothing is asked for, if the model allows that many.
+const DEFAULT_SIZE: usize = 8192;
+/// Prompt rows of one pass when nothing is asked for: enough that decoding a weight costs little beside its use.
+const DEFAULT_CHUNK: usize = 256;
+
+/// How to make a context.
+#[derive(Clone, Debug, Default)]
+pub struct ContextParams {
+    /// Positions, prompt and canvas together; 0: 8192, or the model's context length if that is less.
+    pub size: usize,
+    /// Prompt rows encoded per pass; 0: 256. The result does not depend on it.
+    pub chunk: usize,
+}
+
+/// One sequence being read and written. Not shared between threads, except for its [`CancelToken`].
+pub struct Context {
+    pub(super) model: Model,
+    pub(super) runner: Box<dyn Runner>,
+    pub(super) tokens: Vec<u32>,
+    /// Positions whose K/V is in place; at most `tokens.len()`.
+    encoded: usize,
+    size: usize,
+    chunk: usize,
+    pub(super) cancel: CancelToken,
+}
+
+impl Context {
+    pub(super) fn new(model: Model, params: &ContextParams) -> Result<Self> {
+        let (limit, canvas) = (model.config().context_length, model.config().canvas);
+        let size = if params.size == 0 { DEFAULT_SIZE.min(limit) } else { params.size };
+        if size < canvas || size > limit {
+            let what = format!("is {size}, expected {canvas} (one canvas) to {limit} (the model's context length)");
+            return Err(Error::argument("context size", what));
+        }
+        let chunk = if params.chunk == 0 { DEFAULT_CHUNK } else { params.chunk }.min(size);
+        let runner = model.runner(size, chunk)?;
+        Ok(Context { model, runner, tokens: Vec::new(), encoded: 0, size, chunk, cancel: CancelToken::default() })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The committed tokens.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Positions that the context holds at most.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Positions already encoded.
+    pub fn encoded(&self) -> usize {
+        self.encoded
+    }
+
+    /// The stop button of this context's calls.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.cancel.clone()
+    }
+
+    /// Adds tokens at the end.
+    pub fn append(&mut self, tokens: &[u32]) -> Result<()> {
+        let vocab = self.model.config().vocab;
+        if let Some(bad) = tokens.iter().find(|&&t| t as usize >= vocab) {
+            return Err(Error::argument("tokens", format!("contain id {bad}, expected ids below {vocab}")));
+        }
+        let needed = self.tokens.len() + tokens.len();
+        if needed > self.size {
+            return Err(Error::ContextFull { needed, capacity: self.size });
+        }
+        self.tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
+    /// Keeps the first `len` tokens.
+    pub fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        if self.encoded > len {
+            self.encoded = if self.runner.can_resume_at(len) { len } else { 0 };
+        }
+        if self.encoded == 0 {
+            self.runner.reset();
+        }
+    }
+
+    /// Makes `tokens` the timeline and keeps the K/V of the longest common prefix; how many positions that saved.
+    pub fn set_tokens(&mut self, tokens: &[u32]) -> Result<usize> {
+        let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let before = std::mem::take(&mut self.tokens);
+        if let Err(e) = self.append(tokens) {
+            self.tokens = before; // nothing is lost
+            return Err(e);
+        }
+        self.tokens = before;
+        self.truncate(common);
+        self.append(&tokens[common..])?;
+        Ok(self.encoded)
+    }
+
+    /// Encodes what is not encoded yet. `progress` hears (encoded, total) after each chunk. Stops with
+    /// [`Error::Cancelled`] at a cancel; chunks done so far are kept.
+    pub fn prefill(&mut self, mut progress: impl FnMut(usize, usize) -> ControlFlow<()>) -> Result<()> {
+        while self.encoded < self.tokens.len() {
+            let end = self.tokens.len().min(self.encoded + self.chunk);
+            self.runner.encode(&self.tokens[self.encoded..end], self.encoded, self.cancel.flag(), None)?;
+            self.encoded = end;
+            if progress(end, self.tokens.len()).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes `tokens` from scratch as the timeline and returns their hidden states after the final norm,
+    /// `[tokens, hidden]`.
+    pub fn encode_hidden(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.truncate(0);
+        self.append(tokens)?;
+        let hidden = self.model.config().hidden;
+        let mut out = vec![0.0; tokens.len() * hidden];
+        while self.encoded < tokens.len() {
+            let end = tokens.len().min(self.encoded + self.chunk);
+            let rows = &mut out[self.encoded * hidden..end * hidden];
+            self.runner.encode(&tokens[self.encoded..end], self.encoded, self.cancel.flag(), Some(rows))?;
+            self.encoded = end;
+        }
+        Ok(out)
+    }
+
+    /// Soft-capped logits `[canvas, vocab]` of one canvas pass behind the timeline; `conditioning`, `[canvas, vocab]`,
+    /// are the previous step's logits, already divided by its temperature.
+    pub fn canvas_logits(&mut self, canvas: &[u32], conditioning: Option<&[f32]>) -> Result<Vec<f32>> {
+        let (vocab, length) = (self.model.config().vocab, self.model.config().canvas);
+        if canvas.len() != length || canvas.iter().any(|&t| t as usize >= vocab) {
+            return Err(Error::argument("canvas", format!("expected {length} ids below {vocab}")));
+        }
+        if conditioning.is_some_and(|c| c.len() != length * vocab) {
+            return Err(Error::argument("conditioning", format!("expected {length} x {vocab} logits")));
+        }
+        self.room_for_canvas()?;
+        self.prefill(|_, _| ControlFlow::Continue(()))?;
+        if let Some(logits) = conditioning {
+            self.runner.condition_on(logits, canvas.len())?;
+        }
+        let mut out = vec![0.0; length * vocab];
+        self.runner.logits(canvas, self.tokens.len(), conditioning.is_some(), self.cancel.flag(), &mut out)?;
+        Ok(out)
+    }
+
+    /// Layer `layer`'s K/V of the encoded positions.
+    pub fn kv(&self, layer: usize) -> Result<KvRows> {
+        let layers = self.model.config().layers.len();
+        if layer >= layers {
+            return Err(Error::argument("layer", format!("is {layer}, expected less than {layers}")));
+        }
+        self.runner.kv(layer, self.encoded)
+    }
+
+    /// Whether one more canvas fits behind the timeline.
+    pub(super) fn room_for_canvas(&self) -> Result<()> {
+        let needed = self.tokens.len() + self.model.config().canvas;
+        if needed > self.size { Err(Error::ContextFull { needed, capacity: self.size }) } else { Ok(()) }
+    }
+
+    /// Generates behind the timeline, which grows by the committed tokens. `on_event` hears of every chunk, step and
+    /// commit, on the calling thread, and can stop the generation.
+    pub fn generate(
+        &mut self,
+        params: &GenerateParams,
+        on_event: impl FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Generation> {
+        let mut noise = PhiloxNoise::new(params.sampler.seed, self.model.config().vocab);
+        self.generate_with_noise(params, &mut noise, on_event)
+    }
+
+    /// [`Context::generate`] with noise of the caller's, e.g. a recording.
+    pub fn generate_with_noise(
+        &mut self,
+        params: &GenerateParams,
+        noise: &mut dyn Noise,
+        on_event: impl FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Generation> {
+        generate::generate(self, params, noise, on_event)
+    }
+
+    /// Encodes what is pending and starts block `index` (its place in the noise) behind the timeline.
+    pub fn begin_block(&mut self, index: u32, params: &GenerateParams, noise: &mut dyn Noise) -> Result<Block> {
+        self.room_for_canvas()?;
+        self.prefill(|_, _| ControlFlow::Continue(()))?;
+        Block::new(self.model.config().canvas, index, &params.sampler, noise)
+    }
+
+    /// One denoising step of `block`. Only one block of a context may be under way: the self-conditioning signal belongs
+    /// to the last one stepped.
+    pub fn step(&mut self, block: &mut Block, noise: &mut dyn Noise) -> Result<()> {
+        block.step(&mut *self.runner, self.tokens.len(), noise, self.cancel.flag())
+    }
+}

@@ -1,0 +1,150 @@
+//! A model at work on one sequence: weights, activations and K/V together, behind an interface that does not name the
+//! backend. Everything above this file is written once for all devices.
+
+use super::config::Config;
+use super::forward::{self, Pass};
+use super::kv_cache::KvCache;
+use super::state::State;
+use super::weights::Weights;
+use crate::backend::{Backend, HeadParams, HeadStats};
+use crate::error::Result;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// One layer's cached prompt rows, read back: `[heads, positions, head_dim]` each.
+#[derive(Clone, Debug)]
+pub struct KvRows {
+    /// Rotated keys.
+    pub k: Vec<f32>,
+    /// Normed values.
+    pub v: Vec<f32>,
+    /// First position; a sliding layer keeps the last window - 1.
+    pub first: usize,
+    /// Positions.
+    pub positions: usize,
+}
+
+/// The operations of one sequence. Positions and ids are checked by the caller (`engine`).
+pub trait Runner: Send {
+    /// The network's shape.
+    fn config(&self) -> &Config;
+    /// Encodes prompt rows at `start..` and keeps their K/V; at most the chunk size that the runner was made for.
+    /// `hidden` receives `[rows, hidden]` after the final norm.
+    fn encode(&mut self, ids: &[u32], start: usize, cancel: &AtomicBool, hidden: Option<&mut [f32]>) -> Result<()>;
+    /// One denoising pass over a canvas at `start..`. `self_condition`: use the soft embedding that the last
+    /// [`Runner::denoise`] or [`Runner::condition_on`] left. Leaves a new one.
+    fn denoise(
+        &mut self,
+        canvas: &[u32],
+        start: usize,
+        self_condition: bool,
+        head: &HeadParams,
+        cancel: &AtomicBool,
+        stats: &mut HeadStats,
+    ) -> Result<()>;
+    /// The same pass, but only its soft-capped logits `[rows, vocab]` at temperature 1. The soft embedding stays.
+    fn logits(&mut self, canvas: &[u32], start: usize, self_condition: bool, cancel: &AtomicBool, out: &mut [f32]) -> Result<()>;
+    /// Makes the soft embedding from logits `[rows, vocab]` (already divided by their temperature).
+    fn condition_on(&mut self, logits: &[f32], rows: usize) -> Result<()>;
+    /// Whether rows at position `n` would still find the K/V they see, everything from `n` on being forgotten.
+    fn can_resume_at(&self, n: usize) -> bool;
+    /// Forgets all K/V.
+    fn reset(&mut self);
+    /// Reads back layer `layer`'s K/V of a context of `len` positions.
+    fn kv(&self, layer: usize, len: usize) -> Result<KvRows>;
+}
+
+/// A [`Runner`] on backend `B`.
+pub struct Session<B: Backend> {
+    backend: Arc<B>,
+    weights: Arc<Weights<B>>,
+    state: State<B>,
+    kv: KvCache<B>,
+}
+
+impl<B: Backend> Session<B> {
+    /// Buffers for a context of `context` positions, encoded in chunks of at most `chunk`.
+    pub fn new(backend: Arc<B>, weights: Arc<Weights<B>>, context: usize, chunk: usize) -> Result<Self> {
+        let config = &weights.config;
+        let state = State::new(&*backend, config, chunk.max(config.canvas))?;
+        let kv = KvCache::new(&*backend, config, context, chunk)?;
+        Ok(Session { backend, weights, state, kv })
+    }
+}
+
+impl<B: Backend> Runner for Session<B> {
+    fn config(&self) -> &Config {
+        &self.weights.config
+    }
+
+    fn encode(&mut self, ids: &[u32], start: usize, cancel: &AtomicBool, hidden: Option<&mut [f32]>) -> Result<()> {
+        let Session { backend, weights, state, kv } = self;
+        debug_assert!(ids.len() <= state.rows);
+        backend.run(|| {
+            forward::prompt(&**backend, weights, state, kv, &Pass { ids, start, cancel })?;
+            let Some(hidden) = hidden else { return Ok(()) };
+            forward::finish(&**backend, weights, state, ids.len())?;
+            backend.read(&state.normed, 0, hidden)
+        })
+    }
+
+    fn denoise(
+        &mut self,
+        canvas: &[u32],
+        start: usize,
+        self_condition: bool,
+        head: &HeadParams,
+        cancel: &AtomicBool,
+        stats: &mut HeadStats,
+    ) -> Result<()> {
+        let Session { backend, weights, state, kv } = self;
+        backend.run(|| {
+            forward::canvas(&**backend, weights, state, kv, &Pass { ids: canvas, start, cancel }, self_condition)?;
+            forward::finish(&**backend, weights, state, canvas.len())?;
+            let (table, embedding) = match &weights.head {
+                Some(head) => (head, Some(&weights.embedding)),
+                None => (&weights.embedding, None),
+            };
+            backend.head(table, embedding, &state.normed, canvas.len(), head, &mut state.soft, stats)
+        })
+    }
+
+    fn logits(&mut self, canvas: &[u32], start: usize, self_condition: bool, cancel: &AtomicBool, out: &mut [f32]) -> Result<()> {
+        let Session { backend, weights, state, kv } = self;
+        backend.run(|| {
+            forward::canvas(&**backend, weights, state, kv, &Pass { ids: canvas, start, cancel }, self_condition)?;
+            forward::finish(&**backend, weights, state, canvas.len())?;
+            let table = weights.head.as_ref().unwrap_or(&weights.embedding);
+            backend.logits(table, &state.normed, canvas.len(), weights.config.softcap, out)
+        })
+    }
+
+    fn condition_on(&mut self, logits: &[f32], rows: usize) -> Result<()> {
+        let Session { backend, weights, state, .. } = self;
+        let scale = (weights.config.hidden as f32).sqrt();
+        backend.run(|| backend.soft_embedding(&weights.embedding, logits, rows, scale, &mut state.soft))
+    }
+
+    fn can_resume_at(&self, n: usize) -> bool {
+        self.kv.can_resume_at(n)
+    }
+
+    fn reset(&mut self) {
+        self.kv.reset();
+    }
+
+    fn kv(&self, layer: usize, len: usize) -> Result<KvRows> {
+        let cache = &self.kv.layers[layer];
+        let first = self.weights.config.layers[layer].window.map_or(0, |w| (len + 1).saturating_sub(w));
+        let (positions, dim) = (len - first, cache.head_dim);
+        let mut rows = KvRows { k: Vec::new(), v: Vec::new(), first, positions };
+        for (from, to) in [(&cache.k, &mut rows.k), (&cache.v, &mut rows.v)] {
+            to.resize(cache.kv_heads * positions * dim, 0.0);
+            for (i, row) in to.chunks_exact_mut(dim).enumerate() {
+                let (head, position) = (i / positions, first + i % positions);
+                self.backend.read(from, (head * cache.capacity + position % cache.capacity) * dim, row)?;
+            }
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,44 @@
+//! Every activation of a pass, allocated once for the longest pass: T rows (a prefill chunk or the canvas).
+
+use super::config::Config;
+use crate::backend::Backend;
+use crate::error::Result;
+
+pub struct State<B: Backend> {
+    pub x: B::Buffer,         // [T, H] the residual stream
+    pub normed: B::Buffer,    // [T, H] input of a sub-layer
+    pub branch: B::Buffer,    // [T, H] output of a sub-layer
+    pub dense: B::Buffer,     // [T, H] output of the dense branch
+    pub q: B::Buffer,         // [T, Q * D]
+    pub k: B::Buffer,         // [T, K * D]
+    pub v: B::Buffer,         // [T, K * D]
+    pub attended: B::Buffer,  // [T, Q * D]
+    pub gate: B::Buffer,      // [T, F]
+    pub up: B::Buffer,        // [T, F]
+    pub router: B::Buffer,    // [T, E]
+    pub routes: B::Routes,    // [T, top_k]
+    pub soft: B::Buffer,      // [C, H] soft embedding of the last step, for self-conditioning
+    pub rows: usize,          // T
+}
+
+impl<B: Backend> State<B> {
+    pub fn new(backend: &B, c: &Config, rows: usize) -> Result<Self> {
+        let buffer = |width: usize| backend.buffer(rows * width, "activations");
+        Ok(State {
+            x: buffer(c.hidden)?,
+            normed: buffer(c.hidden)?,
+            branch: buffer(c.hidden)?,
+            dense: buffer(c.hidden)?,
+            q: buffer(c.max_query_width())?,
+            k: buffer(c.max_kv_width())?,
+            v: buffer(c.max_kv_width())?,
+            attended: buffer(c.max_query_width())?,
+            gate: buffer(c.ffn)?,
+            up: buffer(c.ffn)?,
+            router: buffer(c.experts)?,
+            routes: backend.routes(rows, c.top_k, c.expert_ffn, c.hidden)?,
+            soft: backend.buffer(c.canvas * c.hidden, "soft embeddings")?,
+            rows,
+        })
+    }
+}
