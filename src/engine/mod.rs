@@ -101,7 +101,7 @@ impl Model {
         let tokenizer = Tokenizer::from_gguf(file.metadata())?;
         let sampler = SamplerParams::from_gguf(&file)?;
         // A broken template concerns only those who render it.
-        let chat = ChatTemplate::from_gguf(file.metadata());
+        let chat = ChatTemplate::from_gguf(file.metadata(), &tokenizer);
         let model = Model(Arc::new(Inner { file, tokenizer, chat, sampler, loaded }));
         let (tokens, rows) = (model.tokenizer().vocab_size(), model.config().vocab);
         if tokens != rows {

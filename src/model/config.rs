@@ -162,7 +162,7 @@ impl Keys<'_> {
     fn sliding_pattern(&self, n_layers: usize) -> Result<Vec<bool>> {
         let key = full("attention.sliding_window_pattern");
         let pattern = match self.0.metadata().get(&key) {
-            Some(Value::Array(_)) => self.0.metadata().bools(&key)?,
+            Some(Value::Array(_)) => self.0.metadata().bools(&key)?.to_vec(),
             Some(_) => {
                 let period = self.count("attention.sliding_window_pattern", 1..=1024)?;
                 (1..=n_layers).map(|i| i % period != 0).collect()
