@@ -1,9 +1,31 @@
 //! Tensor formats. Each lives in a file of its own and ends in one [`Format`] descriptor; the loader, the quantizer, the
 //! tests and the backends ask this registry and never name a format themselves.
 //!
-//! A row of a tensor is a whole number of *blocks*; a block holds `block` elements in `block_bytes` bytes.
+//! A row of a tensor is a whole number of *blocks*; a block holds `block` elements in `block_bytes` bytes. The scalar
+//! codecs here are the truth. They are written over arrays of fixed size, so that the compiler can vectorize the inner
+//! loops, and in the operation order of ggml, so that decoded values agree with it to the last bit. `conformance.rs`
+//! runs one test body over all of them.
 
+pub mod bf16;
+#[cfg(test)]
+mod conformance;
+pub mod f16;
 pub mod f32;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
+pub mod q8_0;
+
+/// Decodes whole blocks: `src.len() / block_bytes == dst.len() / block`, both without remainder. Panics otherwise.
+pub type Decode = fn(src: &[u8], dst: &mut [f32]);
+
+/// Encodes whole blocks, with the same rule for the lengths. Values that are not finite make no sense in formats with a
+/// scale: such a block decodes to something, but not to what it was.
+pub type Encode = fn(src: &[f32], dst: &mut [u8]);
 
 /// One tensor format: its identity, its block geometry and its scalar codecs. Compare formats by `id`.
 #[derive(Debug)]
@@ -16,10 +38,10 @@ pub struct Format {
     pub block: usize,
     /// Bytes per block.
     pub block_bytes: usize,
-    /// Decodes whole blocks. `src.len() / block_bytes == dst.len() / block`, both without remainder.
-    pub decode: fn(src: &[u8], dst: &mut [f32]),
-    /// Encodes whole blocks; `None` where the library only reads the format.
-    pub encode: Option<fn(src: &[f32], dst: &mut [u8])>,
+    /// The decoder.
+    pub decode: Decode,
+    /// The encoder; `None` where the library only reads the format.
+    pub encode: Option<Encode>,
 }
 
 impl PartialEq for Format {
@@ -33,12 +55,25 @@ impl Eq for Format {}
 impl Format {
     /// Bytes of a row of `elements`, or `None` when that is not a whole number of blocks or overflows.
     pub fn row_bytes(&self, elements: usize) -> Option<usize> {
-        (elements % self.block == 0).then(|| (elements / self.block).checked_mul(self.block_bytes))?
+        (elements.is_multiple_of(self.block))
+            .then(|| (elements / self.block).checked_mul(self.block_bytes))?
     }
 }
 
 /// Every format the library decodes.
-pub static FORMATS: &[&Format] = &[&f32::F32];
+pub static FORMATS: &[&Format] = &[
+    &f32::F32,
+    &f16::F16,
+    &bf16::BF16,
+    &q8_0::Q8_0,
+    &q6_k::Q6_K,
+    &q5_k::Q5_K,
+    &q5_1::Q5_1,
+    &q5_0::Q5_0,
+    &q4_k::Q4_K,
+    &q4_1::Q4_1,
+    &q4_0::Q4_0,
+];
 
 /// The format with ggml's type id `id`.
 pub fn by_id(id: u32) -> Option<&'static Format> {
@@ -47,5 +82,74 @@ pub fn by_id(id: u32) -> Option<&'static Format> {
 
 /// The format called `name`, in either case.
 pub fn by_name(name: &str) -> Option<&'static Format> {
-    FORMATS.iter().copied().find(|f| f.name.eq_ignore_ascii_case(name))
+    FORMATS
+        .iter()
+        .copied()
+        .find(|f| f.name.eq_ignore_ascii_case(name))
+}
+
+/// Pairs the blocks of `src` with the elements of `dst`, for a decoder. Panics when they do not match.
+#[inline(always)]
+fn decoding<'a, const BYTES: usize, const BLOCK: usize>(
+    src: &'a [u8],
+    dst: &'a mut [f32],
+) -> impl Iterator<Item = (&'a [u8; BYTES], &'a mut [f32; BLOCK])> {
+    let (src, src_rest) = src.as_chunks();
+    let (dst, dst_rest) = dst.as_chunks_mut();
+    assert!(
+        src_rest.is_empty() && dst_rest.is_empty(),
+        "not a whole number of blocks"
+    );
+    assert_eq!(src.len(), dst.len(), "different numbers of blocks");
+    src.iter().zip(dst)
+}
+
+/// Pairs the elements of `src` with the blocks of `dst`, for an encoder. Panics when they do not match.
+#[inline(always)]
+fn encoding<'a, const BLOCK: usize, const BYTES: usize>(
+    src: &'a [f32],
+    dst: &'a mut [u8],
+) -> impl Iterator<Item = (&'a [f32; BLOCK], &'a mut [u8; BYTES])> {
+    let (src, src_rest) = src.as_chunks();
+    let (dst, dst_rest) = dst.as_chunks_mut();
+    assert!(
+        src_rest.is_empty() && dst_rest.is_empty(),
+        "not a whole number of blocks"
+    );
+    assert_eq!(src.len(), dst.len(), "different numbers of blocks");
+    src.iter().zip(dst)
+}
+
+/// The `N` bytes of a block from byte `AT`. That they lie inside is checked when this is compiled.
+#[inline(always)]
+fn field<const AT: usize, const N: usize, const BYTES: usize>(block: &[u8; BYTES]) -> &[u8; N] {
+    const { assert!(AT + N <= BYTES) };
+    let Some(bytes) = block[AT..].first_chunk() else {
+        unreachable!()
+    };
+    bytes
+}
+
+/// The same for writing.
+#[inline(always)]
+fn field_mut<const AT: usize, const N: usize, const BYTES: usize>(
+    block: &mut [u8; BYTES],
+) -> &mut [u8; N] {
+    const { assert!(AT + N <= BYTES) };
+    let Some(bytes) = block[AT..].first_chunk_mut() else {
+        unreachable!()
+    };
+    bytes
+}
+
+/// The F16 number, usually a scale, at byte `AT` of a block.
+#[inline(always)]
+fn half<const AT: usize, const BYTES: usize>(block: &[u8; BYTES]) -> f32 {
+    f16::to_f32(u16::from_le_bytes(*field::<AT, 2, BYTES>(block)))
+}
+
+/// Stores an F16 number at byte `AT` of a block.
+#[inline(always)]
+fn set_half<const AT: usize, const BYTES: usize>(block: &mut [u8; BYTES], x: f32) {
+    *field_mut::<AT, 2, BYTES>(block) = f16::from_f32(x).to_le_bytes();
 }

@@ -1,0 +1,73 @@
+//! Q5_0: 32 codes of 5 bits under one scale.
+//!
+//! ```text
+//! byte 0   d       F16 scale
+//!      2   qh      u32, bit j is bit 4 of the code of element j
+//!      6   qs[16]  low nibble of qs[j]: element j, high nibble: element j + 16; value d * (q - 16)
+//! ```
+//!
+//! The encoder is the rule that all tools share: d = m / -16, where m is the first value of the largest magnitude; then
+//! q = min(31, trunc(x / d + 16.5)).
+
+use super::{Format, decoding, encoding, field, field_mut, half, q4_0, set_half};
+
+const BLOCK: usize = 32;
+const BYTES: usize = 6 + BLOCK / 2;
+const _: () = assert!(BYTES == 22);
+
+/// The descriptor.
+pub static Q5_0: Format = Format {
+    name: "Q5_0",
+    id: 6,
+    block: BLOCK,
+    block_bytes: BYTES,
+    decode,
+    encode: Some(encode),
+};
+
+fn decode(src: &[u8], dst: &mut [f32]) {
+    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+        let d = half::<0, BYTES>(block);
+        let codes = codes(field::<2, 4, BYTES>(block), field::<6, 16, BYTES>(block));
+        for j in 0..BLOCK {
+            x[j] = d * f32::from(codes[j] as i8 - 16);
+        }
+    }
+}
+
+fn encode(src: &[f32], dst: &mut [u8]) {
+    for (x, block) in encoding::<BLOCK, BYTES>(src, dst) {
+        let d = q4_0::largest(x) / -16.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        set_half::<0, BYTES>(block, d);
+        let (qh, qs) = pack(&x.map(|x| ((x * inverse + 16.5) as u8).min(31)));
+        *field_mut::<2, 4, BYTES>(block) = qh;
+        *field_mut::<6, 16, BYTES>(block) = qs;
+    }
+}
+
+/// The 32 five-bit codes of a block.
+#[inline(always)]
+pub(super) fn codes(qh: &[u8; 4], qs: &[u8; 16]) -> [u8; BLOCK] {
+    let qh = u32::from_le_bytes(*qh);
+    let mut codes = [0; BLOCK];
+    for j in 0..16 {
+        // Masks instead of shifts by j: those exist as vector instructions everywhere.
+        let high = |bit: u32| if qh & bit != 0 { 16 } else { 0 };
+        codes[j] = (qs[j] & 15) | high(1 << j);
+        codes[j + 16] = (qs[j] >> 4) | high(0x1_0000 << j);
+    }
+    codes
+}
+
+/// The inverse of [`codes`].
+pub(super) fn pack(codes: &[u8; BLOCK]) -> ([u8; 4], [u8; 16]) {
+    let qh = codes
+        .iter()
+        .rev()
+        .fold(0u32, |qh, &q| qh << 1 | u32::from(q >> 4));
+    (
+        qh.to_le_bytes(),
+        std::array::from_fn(|j| (codes[j] & 15) | (codes[j + 16] & 15) << 4),
+    )
+}

@@ -1,0 +1,50 @@
+//! Q5_1: 32 codes of 5 bits under a scale and a minimum.
+//!
+//! ```text
+//! byte 0   d       F16 scale
+//!      2   m       F16 minimum
+//!      4   qh      u32, bit j is bit 4 of the code of element j
+//!      8   qs[16]  low nibble of qs[j]: element j, high nibble: element j + 16; value d * q + m
+//! ```
+//!
+//! The encoder is the rule that all tools share: d = (max - min) / 31, m = min, q = trunc((x - m) / d + 0.5).
+
+use super::{Format, decoding, encoding, field, field_mut, half, q4_1, q5_0, set_half};
+
+const BLOCK: usize = 32;
+const BYTES: usize = 8 + BLOCK / 2;
+const _: () = assert!(BYTES == 24);
+
+/// The descriptor.
+pub static Q5_1: Format = Format {
+    name: "Q5_1",
+    id: 7,
+    block: BLOCK,
+    block_bytes: BYTES,
+    decode,
+    encode: Some(encode),
+};
+
+fn decode(src: &[u8], dst: &mut [f32]) {
+    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+        let (d, m) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
+        let codes = q5_0::codes(field::<4, 4, BYTES>(block), field::<8, 16, BYTES>(block));
+        for j in 0..BLOCK {
+            x[j] = d * f32::from(codes[j]) + m;
+        }
+    }
+}
+
+fn encode(src: &[f32], dst: &mut [u8]) {
+    for (x, block) in encoding::<BLOCK, BYTES>(src, dst) {
+        let (min, max) = q4_1::range(x);
+        let d = (max - min) / 31.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        set_half::<0, BYTES>(block, d);
+        set_half::<2, BYTES>(block, min);
+        // Rounding cannot lead beyond 31 for finite values; the mask in `pack` is for the others.
+        let (qh, qs) = q5_0::pack(&x.map(|x| (((x - min) * inverse + 0.5) as u8).min(31)));
+        *field_mut::<4, 4, BYTES>(block) = qh;
+        *field_mut::<8, 16, BYTES>(block) = qs;
+    }
+}

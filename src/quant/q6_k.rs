@@ -1,0 +1,51 @@
+//! Q6_K: 256 codes of 6 bits in sixteen sub-blocks of 16, each with a signed 8-bit scale.
+//!
+//! ```text
+//! byte 0    ql[128]     low four bits of the codes
+//!      128  qh[64]      high two bits
+//!      192  scales[16]  i8 s
+//!      208  d           F16 scale of the scales
+//! ```
+//!
+//! Two halves h of 128 elements, of which quarter k = 0..4 at l = 0..32 is element 128 h + 32 k + l. Its low bits are a
+//! nibble of ql[64 h + 32 (k mod 2) + l], the low one for k < 2 and else the high one; its high bits are bits 2 k and
+//! 2 k + 1 of qh[32 h + l]. value = d s (q - 32).
+
+use super::{Format, decoding, field, half};
+
+const BLOCK: usize = 256;
+const BYTES: usize = BLOCK / 2 + BLOCK / 4 + BLOCK / 16 + 2;
+const _: () = assert!(BYTES == 210);
+
+/// The descriptor.
+pub static Q6_K: Format = Format {
+    name: "Q6_K",
+    id: 14,
+    block: BLOCK,
+    block_bytes: BYTES,
+    decode,
+    encode: None,
+};
+
+fn decode(src: &[u8], dst: &mut [f32]) {
+    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+        let d = half::<208, BYTES>(block);
+        let (ql, _) = field::<0, 128, BYTES>(block).as_chunks::<64>();
+        let (qh, _) = field::<128, 64, BYTES>(block).as_chunks::<32>();
+        let (scales, _) = field::<192, 16, BYTES>(block).as_chunks::<8>();
+        let (x, _) = x.as_chunks_mut::<128>();
+        for (((ql, qh), scales), x) in ql.iter().zip(qh).zip(scales).zip(x) {
+            let scales = scales.map(|s| d * f32::from(s as i8));
+            // Where the scale changes, at l = 16, is a loop boundary, so that it is constant within a loop.
+            for half in 0..2 {
+                for l in 16 * half..16 * half + 16 {
+                    let value = |k: usize, q: u8| scales[2 * k + half] * f32::from(q as i8 - 32);
+                    x[l] = value(0, (ql[l] & 15) | (qh[l] & 3) << 4);
+                    x[l + 32] = value(1, (ql[l + 32] & 15) | (qh[l] >> 2 & 3) << 4);
+                    x[l + 64] = value(2, (ql[l] >> 4) | (qh[l] >> 4 & 3) << 4);
+                    x[l + 96] = value(3, (ql[l + 32] >> 4) | (qh[l] >> 6) << 4);
+                }
+            }
+        }
+    }
+}
