@@ -3,7 +3,7 @@
 //! `tests/golden/peer` holds a selection; set `DGEMMA_PEER_DIR` to a folder of more (GGUF files beside `golden/`) to check
 //! all of them. Golden logits were computed by transformers in f32: `logits0` without self-conditioning, `logits1`
 //! conditioned on `logits0`; `-deq` ones from the weights that the quantized file decodes to, so that only activation
-//! precision is left as a difference.
+//! precision is left as a difference. micro's checkpoint is F32, so its BF16 file is a rounded one like the quantized files.
 
 mod common;
 use common::*;
@@ -41,8 +41,7 @@ fn check(model: &Model, dir: &Path, label: &str, name: &str, prefix: &str, p: us
     let first = logits(model, &ids("p"), &ids("c"), None);
     assert_close(&format!("{label} P={p} plain"), &first, &expected(0), BOUND);
     if name == "ratio" && p == 100 {
-        // One near-tie in the router's top-k of the conditioned pass: the choice of expert hangs on the last bit, so
-        // only the rows before it settles elsewhere can be compared.
+        // One near-tie in the router's top-k of the conditioned pass: the choice of expert hangs on the last bit.
         return;
     }
     let conditioning = raw_f32(&dir.join(format!("{name}-logits0-{p}.f32")));
@@ -63,7 +62,7 @@ fn every_file_loads_and_gives_the_reference_logits() {
             for (backend, which) in BACKENDS {
                 let model = load(&path, which);
                 let label = format!("{stem} {backend}");
-                if matches!(kind, "f32" | "bf16") {
+                if kind == "f32" {
                     for p in [5, 20, 100] {
                         check(&model, &golden, &label, name, "logits", p);
                     }
