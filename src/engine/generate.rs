@@ -13,12 +13,14 @@ pub struct GenerateParams {
     pub max_tokens: usize,
     /// The sampler's numbers.
     pub sampler: SamplerParams,
+    /// Go on past end-of-generation tokens, which then are part of the text: for measurements of a fixed length.
+    pub ignore_eog: bool,
 }
 
 impl GenerateParams {
     /// The model's own sampler numbers and one canvas of tokens.
     pub fn new(model: &Model) -> Self {
-        GenerateParams { max_tokens: model.config().canvas, sampler: model.sampler_defaults().clone() }
+        GenerateParams { max_tokens: model.config().canvas, sampler: model.sampler_defaults().clone(), ignore_eog: false }
     }
 }
 
@@ -136,7 +138,7 @@ fn blocks(
         let clock = Instant::now();
         let draft = denoise(context, index, params, noise, on_event, &mut out.perf)?;
         out.perf.denoise += clock.elapsed();
-        if let Some(stop) = commit(context, index, &draft, params.max_tokens, on_event, out, begin)? {
+        if let Some(stop) = commit(context, index, &draft, params, on_event, out, begin)? {
             return Ok(stop);
         }
     }
@@ -173,13 +175,14 @@ fn commit(
     context: &mut Context,
     block: u32,
     draft: &[u32],
-    max_tokens: usize,
+    params: &GenerateParams,
     on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
     out: &mut Generation,
     begin: Instant,
 ) -> Result<Option<StopReason>> {
-    let room = max_tokens - out.tokens.len();
-    let end = draft.iter().position(|&t| context.model().tokenizer().is_eog(t));
+    let room = params.max_tokens - out.tokens.len();
+    let is_end = |t: &u32| !params.ignore_eog && context.model().tokenizer().is_eog(*t);
+    let end = draft.iter().position(is_end);
     let (text, kept, stop) = match end {
         Some(end) if end < room => (end, end + 1, Some(StopReason::EndOfGeneration)),
         // The end lies exactly at the limit: the text is whole all the same.
