@@ -1,0 +1,250 @@
+//! The tokenizer against ids and texts that Hugging Face's produced, its limits, and what it makes of broken files.
+
+#[path = "common/hf_tokenizer.rs"]
+mod hf_tokenizer;
+
+use dgemma::tokenizer::{Kind, StreamDecoder, Tokenizer, Vocabulary};
+use hf_tokenizer::HfTokenizer;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+}
+
+fn json(path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(golden(path)).unwrap()).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+/// Protects equality with the reference. The vocabularies have merges that join newlines with letters, so a tokenizer
+/// that cuts at newlines would fail here.
+#[test]
+fn equals_the_reference() {
+    for name in ["tiny-a", "tiny-b", "tiny-k"] {
+        let tokenizer = HfTokenizer::read(&golden(&format!("{name}/hf/tokenizer.json"))).build();
+        let cases = json(&format!("{name}/tokenizer.json"));
+        let cases = cases["cases"].as_array().unwrap();
+        assert!(cases.len() > 20);
+        for case in cases {
+            let (text, expected) = (case["text"].as_str().unwrap(), ids(&case["ids"]));
+            assert_eq!(tokenizer.encode(text, false, true).unwrap(), expected, "{name}: {text:?}");
+            assert_eq!(tokenizer.decode(&expected, true).unwrap(), case["decoded"], "{name}: {text:?}");
+        }
+    }
+}
+
+/// The same for the vocabulary of the files that llama.cpp's converter made. It stores `<unused0>` as a normal token, so
+/// the text is spelled out there, and here; marked as a control token it gives the reference's ids.
+#[test]
+fn equals_the_peer() {
+    let mut hf = HfTokenizer::read(&golden("peer-k256/hf/tokenizer.json"));
+    let special = hf.build();
+    *hf.kind_mut("<unused0>") = Kind::Normal;
+    let normal = hf.build();
+    for case in json("peer-k256/tokenizer-peer-vs-hf.json").as_array().unwrap() {
+        let text = case["text"].as_str().unwrap();
+        assert_eq!(special.encode(text, true, true).unwrap(), ids(&case["hf"]), "{text:?}");
+        assert_eq!(normal.encode(text, true, true).unwrap(), ids(&case["peer"]), "{text:?}");
+    }
+}
+
+#[test]
+fn special_tokens_are_parsed_on_request() {
+    let tokenizer = HfTokenizer::read(&golden("tiny-a/hf/tokenizer.json")).build();
+    let (turn, channel) = (tokenizer.find("<|turn>").unwrap(), tokenizer.find("<|channel>").unwrap());
+    let parsed = tokenizer.encode("<|turn><|channel>", false, true).unwrap();
+    assert_eq!(parsed, [turn, channel]);
+    let plain = tokenizer.encode("<|turn><|channel>", false, false).unwrap();
+    assert!(!plain.contains(&turn) && plain.ends_with(&[channel]), "user-defined tokens are always parsed");
+    assert_eq!(tokenizer.decode(&parsed, false).unwrap(), "<|channel>");
+    assert_eq!(tokenizer.decode(&parsed, true).unwrap(), "<|turn><|channel>");
+    assert_eq!(tokenizer.encode("", true, false).unwrap(), [2]);
+    assert_eq!(tokenizer.eog(), [1, 5]);
+    assert!(tokenizer.is_eog(5) && !tokenizer.is_eog(2));
+}
+
+/// Runs of byte tokens are text only as a whole, and a hidden token does not end one.
+#[test]
+fn byte_runs() {
+    let tokenizer = HfTokenizer::read(&golden("tiny-a/hf/tokenizer.json")).build();
+    let byte = |b: u8| tokenizer.find(&format!("<0x{b:02X}>")).unwrap();
+    let a = tokenizer.find("a").unwrap();
+    let cup = "☕".bytes().map(byte).collect::<Vec<_>>();
+    let decode = |ids: &[u32], special| tokenizer.decode(ids, special).unwrap();
+    assert_eq!(decode(&cup, false), "☕");
+    assert_eq!(decode(&cup[..2], false), "\u{fffd}\u{fffd}");
+    assert_eq!(decode(&[&cup[..], &[byte(0xff), a]].concat(), false), "\u{fffd}\u{fffd}\u{fffd}\u{fffd}a");
+    let interrupted = [cup[0], cup[1], 2, cup[2]];
+    assert_eq!(decode(&interrupted, false), "☕");
+    assert_eq!(decode(&interrupted, true), "\u{fffd}\u{fffd}<bos>\u{fffd}");
+}
+
+/// Any ids, half of them byte tokens: pieces joined equal the whole, and both equal what the `tokenizers` crate's own
+/// chain of decoders makes of the pieces.
+#[test]
+fn streaming_equals_decoding_at_once() {
+    use tokenizers::{Decoder, decoders};
+    let tokenizer = HfTokenizer::read(&golden("tiny-b/hf/tokenizer.json")).build();
+    let bytes = tokenizer.find("<0x00>").unwrap();
+    let replace = tokenizers::normalizers::Replace::new("\u{2581}", " ").unwrap();
+    let chain = decoders::sequence::Sequence::new(vec![
+        replace.into(),
+        decoders::byte_fallback::ByteFallback::new().into(),
+        decoders::fuse::Fuse::new().into(),
+    ]);
+    let mut state = 1_u64;
+    let mut random = |n: u32| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((state >> 33) % n as u64) as u32
+    };
+    for round in 0..2000 {
+        let special = round % 2 == 0;
+        let n = random(40);
+        let ids: Vec<u32> = (0..n)
+            .map(|_| match random(4) {
+                0 => bytes + 0xc2 + random(0x32),
+                1 => bytes + 0x80 + random(0x40),
+                _ => random(tokenizer.vocab_size() as u32),
+            })
+            .collect();
+        let mut decoder = StreamDecoder::new(special);
+        let mut streamed: String = ids.iter().map(|id| decoder.push(&tokenizer, *id).unwrap()).collect();
+        streamed += &decoder.finish();
+        let hidden = |id: u32| !special && tokenizer.kind(id).unwrap() == Kind::Control;
+        let pieces = ids.iter().filter(|id| !hidden(**id)).map(|id| tokenizer.piece(*id).unwrap().to_owned());
+        let expected = chain.decode_chain(pieces.collect()).unwrap().concat();
+        assert_eq!(streamed, expected, "{ids:?}");
+        assert_eq!(tokenizer.decode(&ids, special).unwrap(), expected, "{ids:?}");
+    }
+}
+
+/// A vocabulary of the real one's size: words of one to four letters, half of them with a leading space.
+fn large() -> (Vec<String>, Vec<Kind>, Vec<String>) {
+    const TOKENS: usize = 262_144;
+    const MERGES: usize = 514_906;
+    let mut tokens: Vec<String> = ["<pad>", "<eos>", "<bos>", "<unk>"].map(String::from).into();
+    tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
+    tokens.push("\u{2581}".into());
+    let letters = b'a'..=b'z';
+    let mut words = vec![String::new()];
+    let mut merges = Vec::with_capacity(MERGES);
+    let join = |merges: &mut Vec<String>, left: &str, right: &str| {
+        if merges.len() < MERGES {
+            merges.push(format!("{left} {right}"));
+        }
+    };
+    'fill: for length in 1..=4 {
+        words = words.iter().flat_map(|w| letters.clone().map(move |l| format!("{w}{}", l as char))).collect();
+        for word in &words {
+            for space in ["", "\u{2581}"] {
+                if tokens.len() == TOKENS {
+                    break 'fill;
+                }
+                tokens.push(format!("{space}{word}"));
+                if !space.is_empty() {
+                    join(&mut merges, space, word);
+                }
+                for cut in 1..length {
+                    join(&mut merges, &format!("{space}{}", &word[..cut]), &word[cut..]);
+                }
+            }
+        }
+    }
+    assert_eq!((tokens.len(), merges.len()), (TOKENS, MERGES));
+    let mut kinds = vec![Kind::Normal; TOKENS];
+    kinds[..4].fill(Kind::Control);
+    (tokens, kinds, merges)
+}
+
+/// The bound on the load time is what a user would notice; a debug build only shows its own.
+fn within(what: &str, bound: Duration, run: impl Fn()) {
+    let best = (0..3).map(|_| {
+        let start = Instant::now();
+        run();
+        start.elapsed()
+    });
+    let best = best.min().unwrap();
+    println!("{what}: {:.0} ms, bound {:.0} ms", best.as_secs_f64() * 1e3, bound.as_secs_f64() * 1e3);
+    assert!(cfg!(debug_assertions) || best < bound, "{what}: {best:?}, bound {bound:?}");
+}
+
+#[test]
+fn a_large_vocabulary_loads_in_time_and_long_texts_are_not_quadratic() {
+    let (tokens, kinds, merges) = large();
+    let vocabulary = Vocabulary {
+        tokens: tokens.iter().map(String::as_str).collect(),
+        kinds,
+        merges: merges.iter().map(String::as_str).collect(),
+        unk: Some(3),
+        ..Default::default()
+    };
+    within("load 262,144 tokens and 514,906 merges", Duration::from_millis(1500), || {
+        Tokenizer::new(&vocabulary).unwrap();
+    });
+    let tokenizer = Tokenizer::new(&vocabulary).unwrap();
+    let prose = "the quick brown fox jumps over the lazy dog \n".repeat(1 << 20 >> 5);
+    let texts = [
+        ("1.5 MB of prose", prose),
+        ("300,000 times a", "a".repeat(300_000)),
+        ("one word of 1 MB", "abcdefgh".repeat(1 << 17)),
+    ];
+    for (what, text) in texts {
+        within(what, Duration::from_secs(4), || {
+            tokenizer.encode(&text, false, true).unwrap();
+        });
+        let ids = tokenizer.encode(&text, false, true).unwrap();
+        assert_eq!(tokenizer.decode(&ids, true).unwrap(), text);
+    }
+}
+
+/// Every broken vocabulary is answered with one line that says what is wrong.
+#[test]
+fn broken_vocabularies() {
+    let good = Vocabulary {
+        tokens: vec!["<eos>", "a", "b", "ab"],
+        kinds: vec![Kind::Control, Kind::Normal, Kind::Normal, Kind::Normal],
+        merges: vec!["a b"],
+        eos: Some(0),
+        ..Default::default()
+    };
+    let message = |change: &dyn Fn(&mut Vocabulary)| {
+        let mut vocabulary = good.clone();
+        change(&mut vocabulary);
+        let message = Tokenizer::new(&vocabulary).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(!message.contains('\n'), "{message}");
+        message
+    };
+    assert_eq!(message(&|_| ()), "");
+    assert_eq!(message(&|v| v.tokens.clear()), "tokenizer: the vocabulary is empty");
+    assert_eq!(message(&|v| v.kinds.truncate(2)), "tokenizer: 4 tokens, but 2 token types");
+    assert_eq!(message(&|v| v.eos = Some(4)), "tokenizer: the eos token is 4, but there are only 4 tokens");
+    assert_eq!(message(&|v| v.kinds[1] = Kind::Byte), "tokenizer: token 1 is a byte token, but spells \"a\"");
+    assert_eq!(message(&|v| v.merges.push("a \n")), "tokenizer: a merge takes or makes \"\\n\", which is not a token");
+    assert_eq!(message(&|v| v.merges.push("b a")), "tokenizer: a merge takes or makes \"ba\", which is not a token");
+    assert_eq!(
+        message(&|v| v.merges.push("<eos> a")),
+        "tokenizer: merge 1, \"<eos> a\", makes no token of the vocabulary"
+    );
+    assert_eq!(
+        message(&|v| v.merges.push("ab")),
+        "tokenizer: merge 1, \"ab\", is not two parts and a space between them"
+    );
+    assert_eq!(message(&|v| v.tokens[2] = "a"), "tokenizer: a merge takes or makes \"b\", which is not a token");
+}
+
+#[test]
+fn duplicates_keep_the_first_and_foreign_ids_are_refused() {
+    let vocabulary = Vocabulary { tokens: vec!["a", "b", "a"], kinds: vec![Kind::Normal; 3], ..Default::default() };
+    let tokenizer = Tokenizer::new(&vocabulary).unwrap();
+    assert_eq!(tokenizer.encode("aba", true, true).unwrap(), [0, 1, 0]);
+    assert_eq!(tokenizer.decode(&[2, 1], false).unwrap(), "ab");
+    let error = tokenizer.decode(&[3], false).unwrap_err();
+    assert_eq!(error.to_string(), "argument `token`: 3 is not one of the 3 tokens");
+    // Neither byte tokens nor an unknown one: what cannot be expressed is left out, as the reference does.
+    assert_eq!(tokenizer.encode("axb", false, true).unwrap(), [0, 1]);
+}
