@@ -160,7 +160,10 @@ fn limits_are_kept_and_named() {
     let error = context.append(&[1, 512]).unwrap_err().to_string();
     assert_eq!(error, "argument `tokens`: contain id 512, expected ids below 512");
     let too_small = model.context(&dgemma::engine::ContextParams { size: 3, chunk: 0 }).map(|_| ()).unwrap_err();
-    assert!(too_small.to_string().starts_with("argument `context size`: is 3, expected 16 (one canvas) to "), "{too_small}");
+    assert!(
+        too_small.to_string().starts_with("argument `context size`: is 3, expected 16 (one canvas) to "),
+        "{too_small}"
+    );
 }
 
 #[test]

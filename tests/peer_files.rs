@@ -84,5 +84,10 @@ fn every_file_loads_and_gives_the_reference_logits() {
 fn compare_backends(path: &Path, golden: &Path, name: &str) {
     let ids = |kind: &str| raw_ids(&golden.join(format!("{name}-{kind}20.i32")));
     let run = |kind| logits(&load(path, kind), &ids("p"), &ids("c"), None);
-    assert_close(&format!("{} cpu against reference", path.display()), &run(BackendKind::Cpu), &run(BackendKind::Reference), BOUND);
+    assert_close(
+        &format!("{} cpu against reference", path.display()),
+        &run(BackendKind::Cpu),
+        &run(BackendKind::Reference),
+        BOUND,
+    );
 }

@@ -154,22 +154,68 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// `out[t] = table[ids[t]] * scale`; table `[vocab, hidden]`, out `[rows, hidden]`. Ids are in range.
     fn embed(&self, table: &Self::Weight, ids: &[u32], scale: f32, out: &mut Self::Buffer) -> Result<()>;
     /// `out = x * rsqrt(mean(x^2) + eps) * weight` for each of `rows` rows of `dim`; no weight means ones.
-    fn rms_norm(&self, x: &Self::Buffer, weight: Option<&Self::Buffer>, rows: usize, dim: usize, eps: f32, out: &mut Self::Buffer) -> Result<()>;
+    fn rms_norm(
+        &self,
+        x: &Self::Buffer,
+        weight: Option<&Self::Buffer>,
+        rows: usize,
+        dim: usize,
+        eps: f32,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
     /// [`Backend::rms_norm`] with `out = x`.
-    fn rms_norm_in_place(&self, x: &mut Self::Buffer, weight: Option<&Self::Buffer>, rows: usize, dim: usize, eps: f32) -> Result<()>;
+    fn rms_norm_in_place(
+        &self,
+        x: &mut Self::Buffer,
+        weight: Option<&Self::Buffer>,
+        rows: usize,
+        dim: usize,
+        eps: f32,
+    ) -> Result<()>;
     /// `acc += rms_norm(x, weight)`: a sub-layer's output joins the residual stream.
-    fn rms_norm_add(&self, x: &Self::Buffer, weight: &Self::Buffer, rows: usize, dim: usize, eps: f32, acc: &mut Self::Buffer) -> Result<()>;
+    fn rms_norm_add(
+        &self,
+        x: &Self::Buffer,
+        weight: &Self::Buffer,
+        rows: usize,
+        dim: usize,
+        eps: f32,
+        acc: &mut Self::Buffer,
+    ) -> Result<()>;
     /// `out = x * weight^T`: weight `[n, k]`, x `[rows, k]`, out `[rows, n]`.
     fn matmul(&self, weight: &Self::Weight, x: &Self::Buffer, rows: usize, out: &mut Self::Buffer) -> Result<()>;
     /// Rotates the pairs (i, i + dim/2) of each head by `(start + t) * inv_freq[i]`; x `[rows, heads, dim]`, inv_freq
     /// `[dim/2]`.
-    fn rope(&self, x: &mut Self::Buffer, inv_freq: &Self::Buffer, rows: usize, heads: usize, dim: usize, start: usize) -> Result<()>;
+    fn rope(
+        &self,
+        x: &mut Self::Buffer,
+        inv_freq: &Self::Buffer,
+        rows: usize,
+        heads: usize,
+        dim: usize,
+        start: usize,
+    ) -> Result<()>;
     /// `out = softmax(q k^T) v` with scale 1 under `shape`'s mask; q and out `[rows, heads, dim]`, k and v
     /// `[rows, kv_heads, dim]`.
-    fn attention(&self, q: &Self::Buffer, k: &Self::Buffer, v: &Self::Buffer, cache: &KvLayer<Self::Buffer>, shape: &AttentionShape, out: &mut Self::Buffer) -> Result<()>;
+    fn attention(
+        &self,
+        q: &Self::Buffer,
+        k: &Self::Buffer,
+        v: &Self::Buffer,
+        cache: &KvLayer<Self::Buffer>,
+        shape: &AttentionShape,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
     /// Stores k and v `[rows, kv_heads, dim]` of positions `start..start + rows`; when there are more rows than slots,
     /// the last ones stay.
-    fn kv_append(&self, k: &Self::Buffer, v: &Self::Buffer, rows: usize, start: usize, cache: &mut KvLayer<Self::Buffer>) -> Result<()>;
+    fn kv_append(
+        &self,
+        k: &Self::Buffer,
+        v: &Self::Buffer,
+        rows: usize,
+        start: usize,
+        cache: &mut KvLayer<Self::Buffer>,
+    ) -> Result<()>;
     /// `gate = gelu_tanh(gate) * up` for `len` elements.
     fn gelu_mul(&self, gate: &mut Self::Buffer, up: &Self::Buffer, len: usize) -> Result<()>;
     /// `acc += x` for `len` elements.
@@ -178,16 +224,54 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn scale(&self, x: &mut Self::Buffer, factor: f32, len: usize) -> Result<()>;
     /// For each row: softmax over `experts` logits, the `top_k` largest (the smaller id on a tie), their probabilities
     /// divided by their sum and multiplied by `expert_scale[expert]`. logits `[rows, experts]`.
-    fn route(&self, logits: &Self::Buffer, expert_scale: &Self::Buffer, rows: usize, experts: usize, top_k: usize, routes: &mut Self::Routes) -> Result<()>;
+    fn route(
+        &self,
+        logits: &Self::Buffer,
+        expert_scale: &Self::Buffer,
+        rows: usize,
+        experts: usize,
+        top_k: usize,
+        routes: &mut Self::Routes,
+    ) -> Result<()>;
     /// `out[t] = sum over t's routes of weight * down(gelu_tanh(gate x) * (up x))`; x and out `[rows, hidden]`.
-    fn experts(&self, weights: ExpertWeights<Self::Weight>, x: &Self::Buffer, rows: usize, routes: &mut Self::Routes, out: &mut Self::Buffer) -> Result<()>;
+    fn experts(
+        &self,
+        weights: ExpertWeights<Self::Weight>,
+        x: &Self::Buffer,
+        rows: usize,
+        routes: &mut Self::Routes,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
 
     /// Soft-capped logits of `rows` rows, to the host: x `[rows, hidden]`, table `[vocab, hidden]`, out `[rows, vocab]`.
-    fn logits(&self, table: &Self::Weight, x: &Self::Buffer, rows: usize, softcap: Option<f32>, out: &mut [f32]) -> Result<()>;
+    fn logits(
+        &self,
+        table: &Self::Weight,
+        x: &Self::Buffer,
+        rows: usize,
+        softcap: Option<f32>,
+        out: &mut [f32],
+    ) -> Result<()>;
     /// Token statistics and the soft embedding `soft = softmax(logits / T) * embedding * soft_scale` of `rows` rows,
     /// without ever holding `[rows, vocab]`. `table` is the head's matrix, `embedding` the input embedding if that is
     /// another one.
-    fn head(&self, table: &Self::Weight, embedding: Option<&Self::Weight>, x: &Self::Buffer, rows: usize, params: &HeadParams, soft: &mut Self::Buffer, stats: &mut HeadStats) -> Result<()>;
+    fn head(
+        &self,
+        table: &Self::Weight,
+        embedding: Option<&Self::Weight>,
+        x: &Self::Buffer,
+        rows: usize,
+        params: &HeadParams,
+        soft: &mut Self::Buffer,
+        stats: &mut HeadStats,
+    ) -> Result<()>;
     /// `out = softmax(logits) * embedding * scale`; logits `[rows, vocab]` from the host, out `[rows, hidden]`.
-    fn soft_embedding(&self, embedding: &Self::Weight, logits: &[f32], rows: usize, scale: f32, out: &mut Self::Buffer) -> Result<()>;
+    fn soft_embedding(
+        &self,
+        embedding: &Self::Weight,
+        logits: &[f32],
+        rows: usize,
+        scale: f32,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
 }

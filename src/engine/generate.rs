@@ -20,7 +20,11 @@ pub struct GenerateParams {
 impl GenerateParams {
     /// The model's own sampler numbers and one canvas of tokens.
     pub fn new(model: &Model) -> Self {
-        GenerateParams { max_tokens: model.config().canvas, sampler: model.sampler_defaults().clone(), ignore_eog: false }
+        GenerateParams {
+            max_tokens: model.config().canvas,
+            sampler: model.sampler_defaults().clone(),
+            ignore_eog: false,
+        }
     }
 }
 

@@ -126,7 +126,17 @@ impl Model {
 
     /// The file's chat template, or the plain Gemma turn format if it has none; the error of a broken one.
     pub fn chat_template(&self) -> Result<&ChatTemplate> {
-        self.0.chat.as_ref().map_err(|e| Error::Template(e.to_string().trim_start_matches("chat template: ").to_owned()))
+        self.0
+            .chat
+            .as_ref()
+            .map_err(|e| Error::Template(e.to_string().trim_start_matches("chat template: ").to_owned()))
+    }
+
+    /// The token ids of a conversation, ready for the model's answer: `messages` and `tools` as the chat template expects
+    /// them (JSON lists in the Hugging Face form). The template writes `<bos>` itself.
+    pub fn encode_chat(&self, messages: &serde_json::Value, tools: Option<&serde_json::Value>) -> Result<Vec<u32>> {
+        let text = self.chat_template()?.render(messages, tools, true)?;
+        self.tokenizer().encode(&text, false, true)
     }
 
     /// The file's sampler numbers, or the defaults.

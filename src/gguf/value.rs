@@ -68,9 +68,7 @@ impl Strings {
     /// All of them, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         let mut start = 0;
-        self.ends
-            .iter()
-            .map(move |&end| &self.text[std::mem::replace(&mut start, end)..end])
+        self.ends.iter().map(move |&end| &self.text[std::mem::replace(&mut start, end)..end])
     }
 
     /// Adds one at the end.
@@ -89,9 +87,8 @@ impl<S: AsRef<str>> FromIterator<S> for Strings {
 }
 
 /// The type ids of the file format, in order.
-const TYPE_NAMES: [&str; 13] = [
-    "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64",
-];
+const TYPE_NAMES: [&str; 13] =
+    ["u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64"];
 
 impl Value {
     /// The type id in the file.
@@ -296,10 +293,7 @@ impl Array {
 }
 
 fn read_strings(c: &mut Cursor, n: usize) -> What<Strings> {
-    let mut strings = Strings {
-        text: String::new(),
-        ends: Vec::with_capacity(n),
-    };
+    let mut strings = Strings { text: String::new(), ends: Vec::with_capacity(n) };
     for i in 0..n {
         strings.push(c.string().map_err(|what| format!("element {i}: {what}"))?);
     }

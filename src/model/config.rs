@@ -85,7 +85,10 @@ impl Config {
         if let Some(odd) = layers.iter().find(|l| l.head_dim % 2 == 1) {
             return Err(keys.bad(&full("attention.key_length"), format!("{} is odd; rotary needs pairs", odd.head_dim)));
         }
-        for (key, what) in [("attention.shared_kv_layers", "shared K/V layers"), ("embedding_length_per_layer_input", "per-layer inputs")] {
+        for (key, what) in [
+            ("attention.shared_kv_layers", "shared K/V layers"),
+            ("embedding_length_per_layer_input", "per-layer inputs"),
+        ] {
             if keys.optional_count(key)?.unwrap_or(0) != 0 {
                 return Err(keys.bad(&full(key), format!("{what} are not part of DiffusionGemma, expected 0")));
             }
@@ -101,7 +104,12 @@ impl Config {
             top_k,
             expert_ffn: keys.expert_ffn()?,
             eps: keys.positive("attention.layer_norm_rms_epsilon", None)?,
-            softcap: file.metadata().get(&full("final_logit_softcapping")).is_some().then(|| keys.positive("final_logit_softcapping", None)).transpose()?,
+            softcap: file
+                .metadata()
+                .get(&full("final_logit_softcapping"))
+                .is_some()
+                .then(|| keys.positive("final_logit_softcapping", None))
+                .transpose()?,
             canvas: keys.canvas()?,
             context_length: keys.count("context_length", 1..=1 << 30)?,
             rope_base_sliding: keys.positive("rope.freq_base_swa", Some(10_000.0))?,
@@ -170,7 +178,9 @@ impl Keys<'_> {
             None => return Err(self.bad(&key, "is missing")),
         };
         if pattern.len() != n_layers {
-            return Err(self.bad(&key, format!("has {} entries, expected one for each of {n_layers} layers", pattern.len())));
+            return Err(
+                self.bad(&key, format!("has {} entries, expected one for each of {n_layers} layers", pattern.len()))
+            );
         }
         Ok(pattern)
     }
@@ -184,7 +194,9 @@ impl Keys<'_> {
             None => vec![heads; n_layers],
         };
         if counts.len() != n_layers {
-            return Err(self.bad(&key, format!("has {} entries, expected one for each of {n_layers} layers", counts.len())));
+            return Err(
+                self.bad(&key, format!("has {} entries, expected one for each of {n_layers} layers", counts.len()))
+            );
         }
         match counts.iter().find(|&&n| n == 0 || heads % n != 0) {
             Some(n) => Err(self.bad(&key, format!("has an entry {n}, which does not divide {heads} query heads"))),

@@ -104,7 +104,15 @@ fn attention<B: Backend>(
     let inv_freq = frequencies.as_ref().ok_or_else(|| Error::Internal("no rotary frequencies for a layer".into()))?;
     b.rope(&mut s.q, inv_freq, rows, c.heads, dim, start)?;
     b.rope(&mut s.k, inv_freq, rows, shape.kv_heads, dim, start)?;
-    let shape = AttentionShape { rows, start, heads: c.heads, kv_heads: shape.kv_heads, head_dim: dim, window: shape.window, mask };
+    let shape = AttentionShape {
+        rows,
+        start,
+        heads: c.heads,
+        kv_heads: shape.kv_heads,
+        head_dim: dim,
+        window: shape.window,
+        mask,
+    };
     b.attention(&s.q, &s.k, &s.v, cache, &shape, &mut s.attended)?;
     b.matmul(&l.o, &s.attended, rows, &mut s.branch)?;
     b.rms_norm_add(&s.branch, &l.post_attention, rows, c.hidden, c.eps, &mut s.x)

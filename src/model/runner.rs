@@ -43,7 +43,14 @@ pub trait Runner: Send {
         stats: &mut HeadStats,
     ) -> Result<()>;
     /// The same pass, but only its soft-capped logits `[rows, vocab]` at temperature 1. The soft embedding stays.
-    fn logits(&mut self, canvas: &[u32], start: usize, self_condition: bool, cancel: &AtomicBool, out: &mut [f32]) -> Result<()>;
+    fn logits(
+        &mut self,
+        canvas: &[u32],
+        start: usize,
+        self_condition: bool,
+        cancel: &AtomicBool,
+        out: &mut [f32],
+    ) -> Result<()>;
     /// Makes the soft embedding from logits `[rows, vocab]` (already divided by their temperature).
     fn condition_on(&mut self, logits: &[f32], rows: usize) -> Result<()>;
     /// Whether rows at position `n` would still find the K/V they see, everything from `n` on being forgotten.
@@ -109,7 +116,14 @@ impl<B: Backend> Runner for Session<B> {
         })
     }
 
-    fn logits(&mut self, canvas: &[u32], start: usize, self_condition: bool, cancel: &AtomicBool, out: &mut [f32]) -> Result<()> {
+    fn logits(
+        &mut self,
+        canvas: &[u32],
+        start: usize,
+        self_condition: bool,
+        cancel: &AtomicBool,
+        out: &mut [f32],
+    ) -> Result<()> {
         let Session { backend, weights, state, kv } = self;
         backend.run(|| {
             forward::canvas(&**backend, weights, state, kv, &Pass { ids: canvas, start, cancel }, self_condition)?;

@@ -31,11 +31,11 @@ pub struct LayerWeights<B: Backend> {
     pub router: B::Weight,         // [E, H]
     pub router_scale: B::Buffer,   // [H], already times H^-0.5
     pub experts: Experts<B>,
-    pub expert_scale: B::Buffer,  // [E]
-    pub post_ffw_2: B::Buffer,    // [H]
-    pub post_ffw: B::Buffer,      // [H]
-    pub prompt_scalar: f32,       // the layer's output factor on prompt rows
-    pub canvas_scalar: f32,       // the same on canvas rows
+    pub expert_scale: B::Buffer, // [E]
+    pub post_ffw_2: B::Buffer,   // [H]
+    pub post_ffw: B::Buffer,     // [H]
+    pub prompt_scalar: f32,      // the layer's output factor on prompt rows
+    pub canvas_scalar: f32,      // the same on canvas rows
 }
 
 /// A layer's experts, with gate and up in one stack or in two.
@@ -52,13 +52,13 @@ pub struct Experts<B: Backend> {
 pub struct Weights<B: Backend> {
     /// Its shape.
     pub config: Config,
-    pub(super) embedding: B::Weight,      // [V, H]
-    pub(super) head: Option<B::Weight>,   // [V, H]; none: the embedding
-    pub(super) output_norm: B::Buffer,    // [H]
-    pub(super) sc_norm: B::Buffer,        // [H]
-    pub(super) sc_gate: B::Weight,        // [F, H]
-    pub(super) sc_up: B::Weight,          // [F, H]
-    pub(super) sc_down: B::Weight,        // [H, F]
+    pub(super) embedding: B::Weight,            // [V, H]
+    pub(super) head: Option<B::Weight>,         // [V, H]; none: the embedding
+    pub(super) output_norm: B::Buffer,          // [H]
+    pub(super) sc_norm: B::Buffer,              // [H]
+    pub(super) sc_gate: B::Weight,              // [F, H]
+    pub(super) sc_up: B::Weight,                // [F, H]
+    pub(super) sc_down: B::Weight,              // [H, F]
     pub(super) rope_sliding: Option<B::Buffer>, // [D / 2] inverse frequencies of sliding layers
     pub(super) rope_full: Option<B::Buffer>,    // the same of full layers
     pub(super) layers: Vec<LayerWeights<B>>,
@@ -77,7 +77,11 @@ impl<B: Backend> Weights<B> {
                 return Err(Error::Cancelled);
             }
         }
-        let sc_norm = if file.tensor("self_cond_pre_norm.weight").is_some() { "self_cond_pre_norm.weight" } else { "self_cond_norm.weight" };
+        let sc_norm = if file.tensor("self_cond_pre_norm.weight").is_some() {
+            "self_cond_pre_norm.weight"
+        } else {
+            "self_cond_norm.weight"
+        };
         Ok(Weights {
             embedding: bind.matrix("token_embd.weight", &[h, v])?,
             head: bind.tensors.find("output.weight", &[h, v])?.map(|t| backend.weight(t)).transpose()?,
@@ -124,7 +128,13 @@ impl<B: Backend> Bind<'_, B> {
         let v = match self.tensors.find(&in_layer(i, "attn_v.weight"), &[h, kv_width])? {
             Some(tensor) => Some(self.backend.weight(tensor)?),
             None if shape.window.is_none() => None,
-            None => return Err(Error::tensor(self.tensors.file.path(), &in_layer(i, "attn_v.weight"), "is missing on a sliding layer")),
+            None => {
+                return Err(Error::tensor(
+                    self.tensors.file.path(),
+                    &in_layer(i, "attn_v.weight"),
+                    "is missing on a sliding layer",
+                ));
+            }
         };
         let mut router_scale = self.tensors.values(&in_layer(i, "ffn_gate_inp.scale"), &[h])?;
         router_scale.iter_mut().for_each(|s| *s *= (h as f32).powf(-0.5));
@@ -178,7 +188,9 @@ impl<B: Backend> Bind<'_, B> {
             return Ok((self.tensors.values(&name, &[1])?[0], canvas));
         }
         if i == 0 {
-            log::warn(|| format!("{}: no encoder layer scalars, using the decoder's", self.tensors.file.path().display()));
+            log::warn(|| {
+                format!("{}: no encoder layer scalars, using the decoder's", self.tensors.file.path().display())
+            });
         }
         Ok((canvas, canvas))
     }
@@ -202,7 +214,12 @@ impl<B: Backend> Bind<'_, B> {
         if self.tensors.file.tensor("rope_freqs.weight").is_some() {
             return self.tensors.values("rope_freqs.weight", &[half]);
         }
-        log::warn(|| format!("{}: no `rope_freqs.weight`, rotating a quarter of each full layer's pairs", self.tensors.file.path().display()));
+        log::warn(|| {
+            format!(
+                "{}: no `rope_freqs.weight`, rotating a quarter of each full layer's pairs",
+                self.tensors.file.path().display()
+            )
+        });
         let rotating = (half as f32 * PARTIAL_ROTARY) as usize;
         Ok((0..half).map(|i| if i < rotating { 1.0 } else { f32::INFINITY }).collect())
     }

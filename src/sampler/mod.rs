@@ -36,7 +36,15 @@ pub struct SamplerParams {
 impl Default for SamplerParams {
     /// The defaults of the reference implementation's generation configuration.
     fn default() -> Self {
-        SamplerParams { steps: 48, t_min: 0.4, t_max: 0.8, entropy_bound: 0.1, stability: 1, confidence: 0.005, seed: 0 }
+        SamplerParams {
+            steps: 48,
+            t_min: 0.4,
+            t_max: 0.8,
+            entropy_bound: 0.1,
+            stability: 1,
+            confidence: 0.005,
+            seed: 0,
+        }
     }
 }
 
@@ -59,7 +67,8 @@ impl SamplerParams {
 
     /// Refuses numbers outside their ranges.
     pub fn check(&self) -> Result<()> {
-        let refuse = |name, value: f32, expected: &str| Err(Error::argument(name, format!("is {value}, expected {expected}")));
+        let refuse =
+            |name, value: f32, expected: &str| Err(Error::argument(name, format!("is {value}, expected {expected}")));
         match self {
             p if p.steps == 0 || p.steps > 1_000_000 => refuse("steps", p.steps as f32, "1 to 1000000"),
             p if !(p.t_min > 0.0 && p.t_min.is_finite()) => refuse("t_min", p.t_min, "a positive number"),
@@ -94,9 +103,18 @@ mod tests {
         let bad = |p: SamplerParams| p.check().unwrap_err().to_string();
         let d = SamplerParams::default();
         assert_eq!(bad(SamplerParams { steps: 0, ..d.clone() }), "argument `steps`: is 0, expected 1 to 1000000");
-        assert_eq!(bad(SamplerParams { t_min: f32::NAN, ..d.clone() }), "argument `t_min`: is NaN, expected a positive number");
+        assert_eq!(
+            bad(SamplerParams { t_min: f32::NAN, ..d.clone() }),
+            "argument `t_min`: is NaN, expected a positive number"
+        );
         assert_eq!(bad(SamplerParams { t_max: 0.1, ..d.clone() }), "argument `t_max`: is 0.1, expected at least t_min");
-        assert_eq!(bad(SamplerParams { entropy_bound: -1.0, ..d.clone() }), "argument `entropy_bound`: is -1, expected 0 or more");
-        assert_eq!(bad(SamplerParams { confidence: f32::NAN, ..d }), "argument `confidence`: is NaN, expected 0 or more");
+        assert_eq!(
+            bad(SamplerParams { entropy_bound: -1.0, ..d.clone() }),
+            "argument `entropy_bound`: is -1, expected 0 or more"
+        );
+        assert_eq!(
+            bad(SamplerParams { confidence: f32::NAN, ..d }),
+            "argument `confidence`: is NaN, expected 0 or more"
+        );
     }
 }

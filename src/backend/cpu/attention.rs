@@ -71,7 +71,11 @@ unsafe fn block(level: CpuLevel, inputs: &Inputs, kv_head: usize, rows: std::ops
                 if s.mask == Mask::Causal {
                     let (from, to) = s.visible(rows.start + i);
                     let hidden = |p: usize| p < from || p >= to;
-                    scores.iter_mut().enumerate().filter(|(j, _)| hidden(tile + j)).for_each(|(_, x)| *x = f32::NEG_INFINITY);
+                    scores
+                        .iter_mut()
+                        .enumerate()
+                        .filter(|(j, _)| hidden(tile + j))
+                        .for_each(|(_, x)| *x = f32::NEG_INFINITY);
                 }
                 let (max, denominator) = &mut state[g * m + i];
                 let new_max = max.max(math::max(level, scores));
@@ -96,9 +100,8 @@ unsafe fn block(level: CpuLevel, inputs: &Inputs, kv_head: usize, rows: std::ops
         for (i, row) in rows.clone().enumerate() {
             let inverse = 1.0 / state[g * m + i].1;
             // SAFETY: this head of this row belongs to this task (caller's promise) and lies inside (asserted above).
-            let out = unsafe {
-                std::slice::from_raw_parts_mut(out.at((row * s.heads + kv_head * group + g) * dim), dim)
-            };
+            let out =
+                unsafe { std::slice::from_raw_parts_mut(out.at((row * s.heads + kv_head * group + g) * dim), dim) };
             out.iter_mut().zip(&sums[(g * m + i) * dim..]).for_each(|(o, x)| *o = x * inverse);
         }
     }

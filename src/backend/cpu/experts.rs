@@ -4,8 +4,8 @@
 //! so the sum does not depend on the grouping.
 
 use super::gemm::Rows;
-use super::matmul::{RowRange, TILE_ROWS, tile_product};
 use super::math;
+use super::matmul::{RowRange, TILE_ROWS, tile_product};
 use super::parallel::{Shared, parallel, rows_mut};
 use crate::backend::ExpertWeights;
 use crate::backend::host_weight::{HostWeight, zeroed};

@@ -75,7 +75,9 @@ unsafe fn scalar(
 /// `out[j, i] = tile[i, j]`: a decoded tile `[rows, cols]` becomes the b operand `[cols, rows]` with row stride
 /// `out_stride` (>= rows).
 pub fn transpose(level: CpuLevel, tile: &[f32], rows: usize, cols: usize, out: &mut [f32], out_stride: usize) {
-    assert!(tile.len() >= rows * cols && rows <= out_stride && (cols == 0 || out.len() >= (cols - 1) * out_stride + rows));
+    assert!(
+        tile.len() >= rows * cols && rows <= out_stride && (cols == 0 || out.len() >= (cols - 1) * out_stride + rows)
+    );
     let (mut whole_rows, mut whole_cols) = (0, 0);
     #[cfg(target_arch = "x86_64")]
     if level != CpuLevel::Scalar {
@@ -84,7 +86,12 @@ pub fn transpose(level: CpuLevel, tile: &[f32], rows: usize, cols: usize, out: &
             for j in (0..whole_cols).step_by(8) {
                 // SAFETY: both vector levels include AVX2; the 8 x 8 squares lie inside, as asserted above.
                 unsafe {
-                    x86::transpose_8x8(tile.as_ptr().add(i * cols + j), cols, out.as_mut_ptr().add(j * out_stride + i), out_stride);
+                    x86::transpose_8x8(
+                        tile.as_ptr().add(i * cols + j),
+                        cols,
+                        out.as_mut_ptr().add(j * out_stride + i),
+                        out_stride,
+                    );
                 }
             }
         }
@@ -268,7 +275,16 @@ mod x86 {
             let (b6, b7) = quad(a5, a7);
             let low = |x: __m256, y: __m256| _mm256_permute2f128_ps::<0x20>(x, y);
             let high = |x: __m256, y: __m256| _mm256_permute2f128_ps::<0x31>(x, y);
-            let columns = [low(b0, b4), low(b1, b5), low(b2, b6), low(b3, b7), high(b0, b4), high(b1, b5), high(b2, b6), high(b3, b7)];
+            let columns = [
+                low(b0, b4),
+                low(b1, b5),
+                low(b2, b6),
+                low(b3, b7),
+                high(b0, b4),
+                high(b1, b5),
+                high(b2, b6),
+                high(b3, b7),
+            ];
             for (i, column) in columns.into_iter().enumerate() {
                 _mm256_storeu_ps(to.add(i * to_stride), column);
             }
@@ -281,7 +297,9 @@ mod tests {
     use super::*;
 
     fn numbers(n: usize, seed: u32) -> Vec<f32> {
-        (0..n as u32).map(|i| ((i.wrapping_mul(2654435761).wrapping_add(seed) >> 16) & 1023) as f32 / 512.0 - 1.0).collect()
+        (0..n as u32)
+            .map(|i| ((i.wrapping_mul(2654435761).wrapping_add(seed) >> 16) & 1023) as f32 / 512.0 - 1.0)
+            .collect()
     }
 
     /// Protects every tail: all sizes around the tile borders, with strides longer than the rows, against f64 sums.
@@ -289,7 +307,17 @@ mod tests {
     #[test]
     fn every_size_and_level_equals_a_plain_product() {
         for level in CpuLevel::available() {
-            for (m, n, k) in [(1, 1, 1), (5, 7, 3), (6, 16, 8), (7, 17, 9), (8, 32, 64), (9, 33, 65), (13, 47, 31), (16, 64, 100), (33, 31, 2)] {
+            for (m, n, k) in [
+                (1, 1, 1),
+                (5, 7, 3),
+                (6, 16, 8),
+                (7, 17, 9),
+                (8, 32, 64),
+                (9, 33, 65),
+                (13, 47, 31),
+                (16, 64, 100),
+                (33, 31, 2),
+            ] {
                 let (lda, ldb, ldc) = (k + 3, n + 5, n + 2);
                 let (a, b) = (numbers(m * lda, 1), numbers(k * ldb, 2));
                 let start = numbers(m * ldc, 3);
@@ -305,11 +333,16 @@ mod tests {
                                 assert_eq!(c[i * ldc + j], old, "wrote past column {n}");
                                 continue;
                             }
-                            let want = (0..k).map(|p| f64::from(a[i * lda + p]) * f64::from(b[p * ldb + j])).sum::<f64>()
-                                + if accumulate { f64::from(old) } else { 0.0 };
+                            let want =
+                                (0..k).map(|p| f64::from(a[i * lda + p]) * f64::from(b[p * ldb + j])).sum::<f64>()
+                                    + if accumulate { f64::from(old) } else { 0.0 };
                             let got = f64::from(c[i * ldc + j]);
                             let bound = (k + 1) as f64 * f64::from(f32::EPSILON);
-                            assert!((got - want).abs() <= bound, "{} {m}x{n}x{k} at {i},{j}: {got}, expected {want}", level.name());
+                            assert!(
+                                (got - want).abs() <= bound,
+                                "{} {m}x{n}x{k} at {i},{j}: {got}, expected {want}",
+                                level.name()
+                            );
                         }
                     }
                 }

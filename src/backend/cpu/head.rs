@@ -72,7 +72,8 @@ pub fn head(
     let (vocab, hidden) = (table.rows, table.cols);
     let embedding = embedding.unwrap_or(table);
     let (tiles, runs) = (vocab.div_ceil(TILE), vocab.div_ceil(RUN));
-    let start = Row { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, argmax: 0, best: f32::NEG_INFINITY, rescale: 1.0 };
+    let start =
+        Row { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, argmax: 0, best: f32::NEG_INFINITY, rescale: 1.0 };
     let mut sweep = Sweep {
         tile: zeroed(rows * TILE, "logits of a tile")?,
         rows: vec![start; rows],
@@ -199,7 +200,8 @@ fn accumulate(level: CpuLevel, sweep: &Sweep, n: usize, hidden: usize, matrix: &
 /// The first token whose cumulative probability exceeds `u`.
 fn draw(level: CpuLevel, table: &HostWeight, x: &[f32], sweep: &Sweep, i: usize, u: f32, params: &HeadParams) -> u32 {
     let (runs, tiles) = (sweep.runs.len() / sweep.rows.len(), sweep.maxima.len() / sweep.rows.len());
-    let (row, run_sums, maxima) = (&sweep.rows[i], &sweep.runs[i * runs..][..runs], &sweep.maxima[i * tiles..][..tiles]);
+    let (row, run_sums, maxima) =
+        (&sweep.rows[i], &sweep.runs[i * runs..][..runs], &sweep.maxima[i * tiles..][..tiles]);
     let target = f64::from(u) * row.sum;
     let (mut below, mut run) = (0.0f64, 0);
     for (r, &sum) in run_sums.iter().enumerate() {
@@ -240,7 +242,14 @@ pub fn soft_embedding(
 ) -> Result<()> {
     let (vocab, hidden) = (embedding.rows, embedding.cols);
     let mut matrix = zeroed(TILE * hidden, "a tile of the embedding")?;
-    let row = |i: usize| Row { max: math::max(level, &logits[i * vocab..][..vocab]), sum: 0.0, weighted: 0.0, argmax: 0, best: 0.0, rescale: 1.0 };
+    let row = |i: usize| Row {
+        max: math::max(level, &logits[i * vocab..][..vocab]),
+        sum: 0.0,
+        weighted: 0.0,
+        argmax: 0,
+        best: 0.0,
+        rescale: 1.0,
+    };
     let mut sweep = Sweep {
         tile: zeroed(rows * TILE, "probabilities of a tile")?,
         rows: (0..rows).map(row).collect(),

@@ -3,14 +3,7 @@
 use super::matmul::dot;
 use crate::backend::{AttentionShape, KvLayer};
 
-pub fn attention(
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    cache: &KvLayer<Vec<f32>>,
-    shape: &AttentionShape,
-    out: &mut [f32],
-) {
+pub fn attention(q: &[f32], k: &[f32], v: &[f32], cache: &KvLayer<Vec<f32>>, shape: &AttentionShape, out: &mut [f32]) {
     let (heads, kv_heads, dim) = (shape.heads, shape.kv_heads, shape.head_dim);
     // Position p of K/V head h, from the cache or from this pass.
     let at = |cached: &[f32], fresh: &[f32], h: usize, p: usize| -> Vec<f32> {

@@ -1,0 +1,71 @@
+//! Status codes, and how errors map to them.
+
+use crate::engine::StopReason;
+use crate::error::Error;
+
+/// What a call answers. Every value but DGEMMA_STATUS_OK leaves a text for dgemma_last_error().
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum dgemma_status {
+    /// Done; outputs are written.
+    Ok = 0,
+    /// A pointer is NULL, a number is out of its range, a text is not UTF-8. Correct the call.
+    InvalidArgument = 1,
+    /// The system refused a file: missing, not readable. Check path and rights.
+    Io = 2,
+    /// The file is no GGUF file of this architecture, or is damaged. Get or convert it again.
+    BadFile = 3,
+    /// The text cannot be encoded with the model's vocabulary.
+    Tokenizer = 4,
+    /// The model's chat template is broken or refuses the prompt. DGEMMA_PROMPT_RAW does without it.
+    Template = 5,
+    /// Prompt and canvas do not fit into the context. Ask for a larger context_size, or shorten the prompt.
+    ContextFull = 6,
+    /// A buffer could not be allocated; nothing was kept.
+    OutOfMemory = 7,
+    /// Given up on request.
+    Cancelled = 8,
+    /// The library failed; the text says where. The objects of the call should only be freed.
+    Internal = 9,
+}
+
+impl From<&Error> for dgemma_status {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Io { .. } => Self::Io,
+            Error::File { .. } | Error::Key { .. } | Error::Tensor { .. } => Self::BadFile,
+            Error::Argument { .. } => Self::InvalidArgument,
+            Error::Tokenizer(_) => Self::Tokenizer,
+            Error::Template(_) => Self::Template,
+            Error::ContextFull { .. } => Self::ContextFull,
+            Error::OutOfMemory { .. } => Self::OutOfMemory,
+            Error::Cancelled => Self::Cancelled,
+            Error::Internal(_) => Self::Internal,
+        }
+    }
+}
+
+/// Why a generation ended.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum dgemma_stop_reason {
+    /// The model ended its text.
+    EndOfGeneration = 0,
+    /// max_tokens tokens are there.
+    MaxTokens = 1,
+    /// No further canvas fits into the context.
+    ContextFull = 2,
+    /// A callback asked to stop; complete canvases were delivered.
+    Cancelled = 3,
+}
+
+impl From<StopReason> for dgemma_stop_reason {
+    fn from(reason: StopReason) -> Self {
+        match reason {
+            StopReason::EndOfGeneration => Self::EndOfGeneration,
+            StopReason::MaxTokens => Self::MaxTokens,
+            StopReason::ContextFull => Self::ContextFull,
+            StopReason::Cancelled => Self::Cancelled,
+        }
+    }
+}
