@@ -1,7 +1,8 @@
 //! The keys of a file, with getters that say what is wrong. `str`, `u32` ... want the key; `opt_str`, `opt_u32` ... also
 //! accept its absence. A key of the wrong type is an error in both.
 
-use super::value::{Array, Strings, Value};
+use super::array::{Array, Strings};
+use super::value::Value;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -179,19 +180,11 @@ impl Metadata {
             _ => None,
         })?;
         let Some(array) = array else { return Ok(None) };
-        let element = |i| {
-            let value = array.get(i)?;
-            convert(&value)
-        };
-        let wrong = |i| {
-            self.error(
-                key,
-                format!("element {i} is {:?}, expected {expected}", array.get(i)),
-            )
-        };
-        (0..array.len())
-            .map(|i| element(i).ok_or_else(|| wrong(i)))
-            .collect::<Result<_>>()
-            .map(Some)
+        let mut elements = Vec::with_capacity(array.len());
+        for (i, value) in (0..array.len()).filter_map(|i| array.get(i)).enumerate() {
+            let wrong = || self.error(key, format!("element {i} is {value}, expected {expected}"));
+            elements.push(convert(&value).ok_or_else(wrong)?);
+        }
+        Ok(Some(elements))
     }
 }

@@ -13,9 +13,10 @@
 //! | padding | up to the alignment (key `general.alignment`, else 32) |
 //! | data | the tensors in the order of their infos, each padded up to the alignment |
 //!
-//! `value.rs` and `metadata.rs` are the middle of that table, `split.rs` is a set of several parts, `writer.rs` the way
+//! `value.rs`, `array.rs` and `metadata.rs` are the middle of that table, `split.rs` is a set of several parts, `writer.rs` the way
 //! back.
 
+mod array;
 mod cursor;
 mod metadata;
 mod reader;
@@ -23,9 +24,10 @@ mod split;
 mod value;
 pub mod writer;
 
+pub use array::{Array, Strings};
 pub use metadata::Metadata;
 pub use reader::Gguf;
-pub use value::{Array, Strings, Value};
+pub use value::Value;
 
 use crate::quant::Format;
 use std::fmt;
