@@ -164,6 +164,8 @@ impl Dump {
 fn scalar(value: &Value) -> String {
     match value.kind() {
         ValueKind::None => "null".into(),
+        // Printed as Python's `True` otherwise.
+        ValueKind::Bool => if value.is_true() { "true" } else { "false" }.into(),
         ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).map_or("null".into(), float),
         _ => value.to_string(),
     }
@@ -216,8 +218,8 @@ mod tests {
         );
         assert_eq!(dump("(false, 0)", "[1, 2]"), "[\n1,\n2\n]");
         assert_eq!(
-            dump("", "[1e16, 1e-5, 1.5e-7, 0.0001, 1e15, -0.0, 12345678901234567890, 1e100]"),
-            "[1e+16, 1e-05, 1.5e-07, 0.0001, 1000000000000000.0, -0.0, 12345678901234567890, 1e+100]"
+            dump("", "[true, 1e16, 1e-5, 1.5e-7, 0.0001, 1e15, -0.0, 12345678901234567890, 1e100]"),
+            "[true, 1e+16, 1e-05, 1.5e-07, 0.0001, 1000000000000000.0, -0.0, 12345678901234567890, 1e+100]"
         );
     }
 }
