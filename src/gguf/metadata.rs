@@ -1,7 +1,8 @@
 //! The keys of a file, with getters that say what is wrong. `str`, `u32` ... want the key; `opt_str`, `opt_u32` ... also
 //! accept its absence. A key of the wrong type is an error in both.
 
-use super::value::{Array, Strings, Value};
+use super::array::{Array, Strings};
+use super::value::Value;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,11 @@ impl Metadata {
                 return Err(Error::key(file, key, "appears twice"));
             }
         }
-        Ok(Metadata { file: file.to_owned(), entries, index })
+        Ok(Metadata {
+            file: file.to_owned(),
+            entries,
+            index,
+        })
     }
 
     /// The file the keys are from, for messages.
@@ -99,7 +104,9 @@ impl Metadata {
     /// The integer `key`, of any integer type, if there.
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>> {
         let value = self.typed(key, "an integer", Value::as_integer)?;
-        let fits = |n: i128| u32::try_from(n).map_err(|_| self.error(key, format!("{n} does not fit a u32")));
+        let fits = |n: i128| {
+            u32::try_from(n).map_err(|_| self.error(key, format!("{n} does not fit a u32")))
+        };
         value.map(fits).transpose()
     }
 
@@ -126,12 +133,16 @@ impl Metadata {
 
     /// The array `key` of any integer type, if there.
     pub fn opt_u32s(&self, key: &str) -> Result<Option<Vec<u32>>> {
-        self.elements(key, "array of non-negative 32-bit integers", |v| u32::try_from(v.as_integer()?).ok())
+        self.elements(key, "array of non-negative 32-bit integers", |v| {
+            u32::try_from(v.as_integer()?).ok()
+        })
     }
 
     /// The array `key` of any integer type, if there.
     pub fn opt_i32s(&self, key: &str) -> Result<Option<Vec<i32>>> {
-        self.elements(key, "array of 32-bit integers", |v| i32::try_from(v.as_integer()?).ok())
+        self.elements(key, "array of 32-bit integers", |v| {
+            i32::try_from(v.as_integer()?).ok()
+        })
     }
 
     /// The array `key` of any numeric type, if there.
@@ -148,22 +159,32 @@ impl Metadata {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        let wrong = || self.error(key, format!("is {}, expected {expected}", value.type_name()));
+        let wrong = || {
+            self.error(
+                key,
+                format!("is {}, expected {expected}", value.type_name()),
+            )
+        };
         convert(value).map(Some).ok_or_else(wrong)
     }
 
-    fn elements<T>(&self, key: &str, expected: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<Vec<T>>> {
+    fn elements<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        convert: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
         let array = self.typed(key, expected, |v| match v {
             Value::Array(Array::String(_) | Array::Bool(_)) => None,
             Value::Array(a) => Some(a),
             _ => None,
         })?;
         let Some(array) = array else { return Ok(None) };
-        let element = |i| {
-            let value = array.get(i)?;
-            convert(&value)
-        };
-        let wrong = |i| self.error(key, format!("element {i} is {:?}, expected {expected}", array.get(i)));
-        (0..array.len()).map(|i| element(i).ok_or_else(|| wrong(i))).collect::<Result<_>>().map(Some)
+        let mut elements = Vec::with_capacity(array.len());
+        for (i, value) in (0..array.len()).filter_map(|i| array.get(i)).enumerate() {
+            let wrong = || self.error(key, format!("element {i} is {value}, expected {expected}"));
+            elements.push(convert(&value).ok_or_else(wrong)?);
+        }
+        Ok(Some(elements))
     }
 }

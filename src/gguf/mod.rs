@@ -13,9 +13,10 @@
 //! | padding | up to the alignment (key `general.alignment`, else 32) |
 //! | data | the tensors in the order of their infos, each padded up to the alignment |
 //!
-//! `value.rs` and `metadata.rs` are the middle of that table, `split.rs` is a set of several parts, `writer.rs` the way
+//! `value.rs`, `array.rs` and `metadata.rs` are the middle of that table, `split.rs` is a set of several parts, `writer.rs` the way
 //! back.
 
+mod array;
 mod cursor;
 mod metadata;
 mod reader;
@@ -23,9 +24,10 @@ mod split;
 mod value;
 pub mod writer;
 
+pub use array::{Array, Strings};
 pub use metadata::Metadata;
 pub use reader::Gguf;
-pub use value::{Array, Strings, Value};
+pub use value::Value;
 
 use crate::quant::Format;
 use std::fmt;
@@ -108,13 +110,19 @@ pub const MAX_DIMS: usize = 4;
 fn tensor_bytes(shape: &[usize], format: &Format) -> Result<usize, String> {
     let (name, block) = (format.name, format.block);
     if shape.is_empty() || shape.len() > MAX_DIMS {
-        return Err(format!("{} dimensions, expected 1 to {MAX_DIMS}", shape.len()));
+        return Err(format!(
+            "{} dimensions, expected 1 to {MAX_DIMS}",
+            shape.len()
+        ));
     }
     if shape.contains(&0) {
         return Err(format!("a dimension of {shape:?} is zero"));
     }
     if !shape[0].is_multiple_of(block) {
-        return Err(format!("rows of {} elements are no multiple of {name}'s block of {block}", shape[0]));
+        return Err(format!(
+            "rows of {} elements are no multiple of {name}'s block of {block}",
+            shape[0]
+        ));
     }
     // ggml counts elements and bytes in i64.
     let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));

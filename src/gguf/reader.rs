@@ -56,8 +56,17 @@ impl Gguf {
 
     fn from_parts(parts: Vec<Part>) -> Result<Gguf> {
         let mut parts = parts.into_iter().enumerate();
-        let (_, first) = parts.next().ok_or_else(|| Error::Internal("a file without parts".to_owned()))?;
-        let Part { path, owner, version, alignment, metadata, tensors } = first;
+        let (_, first) = parts
+            .next()
+            .ok_or_else(|| Error::Internal("a file without parts".to_owned()))?;
+        let Part {
+            path,
+            owner,
+            version,
+            alignment,
+            metadata,
+            tensors,
+        } = first;
         let mut gguf = Gguf {
             path,
             metadata,
@@ -78,7 +87,11 @@ impl Gguf {
 
     fn add_tensors(&mut self, file: &Path, part: usize, tensors: Vec<TensorInfo>) -> Result<()> {
         for info in tensors {
-            if self.index.insert(info.name.clone(), self.tensors.len()).is_some() {
+            if self
+                .index
+                .insert(info.name.clone(), self.tensors.len())
+                .is_some()
+            {
                 return Err(Error::tensor(file, &info.name, "appears twice"));
             }
             self.tensors.push(TensorInfo { part, ..info });
@@ -93,7 +106,10 @@ impl Gguf {
 
     /// The bytes of all parts together.
     pub fn file_bytes(&self) -> u64 {
-        self.owners.iter().map(|owner| (**owner).as_ref().len() as u64).sum()
+        self.owners
+            .iter()
+            .map(|owner| (**owner).as_ref().len() as u64)
+            .sum()
     }
 
     /// How many files it is.
@@ -134,7 +150,8 @@ impl Gguf {
 
     /// The tensor called `name`, or the error that says it is missing.
     pub fn require(&self, name: &str) -> Result<Tensor> {
-        self.tensor(name).ok_or_else(|| Error::tensor(&self.path, name, "is missing"))
+        self.tensor(name)
+            .ok_or_else(|| Error::tensor(&self.path, name, "is missing"))
     }
 }
 
@@ -180,44 +197,75 @@ impl Part {
         let metadata = read_metadata(path, &mut c, header.keys)?;
         let alignment = super::alignment(&metadata)?;
         let tensors = read_tensors(path, &mut c, header.tensors, alignment, data.len())?;
-        Ok(Part { path: path.to_owned(), version: header.version, alignment, metadata, tensors, owner })
+        Ok(Part {
+            path: path.to_owned(),
+            version: header.version,
+            alignment,
+            metadata,
+            tensors,
+            owner,
+        })
     }
 }
 
 fn read_header(c: &mut Cursor) -> What<Header> {
     let in_header = |what| format!("header: {what}");
-    let magic = c.bytes(4).map_err(|_| "is too short for a GGUF file".to_owned())?;
+    let magic = c
+        .bytes(4)
+        .map_err(|_| "is too short for a GGUF file".to_owned())?;
     if magic != b"GGUF" {
-        return Err(format!("is not a GGUF file: it begins with {}", magic.escape_ascii()));
+        return Err(format!(
+            "is not a GGUF file: it begins with {}",
+            magic.escape_ascii()
+        ));
     }
     let version = c.u32().map_err(in_header)?;
     match version {
         2 | 3 => {}
         // A small number with its bytes swapped.
         v if v != 0 && v & 0xffff == 0 => {
-            return Err("is a big-endian GGUF file, only little-endian ones are supported".to_owned());
+            return Err(
+                "is a big-endian GGUF file, only little-endian ones are supported".to_owned(),
+            );
         }
         v => {
-            return Err(format!("GGUF version {v} is not supported, expected 2 or 3"));
+            return Err(format!(
+                "GGUF version {v} is not supported, expected 2 or 3"
+            ));
         }
     }
     let tensors = c.u64().map_err(in_header)?;
     let keys = c.u64().map_err(in_header)?;
     // The smallest key has one letter and a one-byte value; the smallest tensor has no name and one dimension.
-    for (count, min_bytes, what) in [(keys, 8 + 1 + 4 + 1, "keys"), (tensors, 8 + 4 + 8 + 4 + 8, "tensors")] {
+    for (count, min_bytes, what) in [
+        (keys, 8 + 1 + 4 + 1, "keys"),
+        (tensors, 8 + 4 + 8 + 4 + 8, "tensors"),
+    ] {
         if count > (c.left() / min_bytes) as u64 {
-            return Err(format!("header: {count} {what} cannot fit into the {} bytes left", c.left()));
+            return Err(format!(
+                "header: {count} {what} cannot fit into the {} bytes left",
+                c.left()
+            ));
         }
     }
-    Ok(Header { version, tensors, keys })
+    Ok(Header {
+        version,
+        tensors,
+        keys,
+    })
 }
 
 fn read_metadata(path: &Path, c: &mut Cursor, keys: u64) -> Result<Metadata> {
     let mut entries = Vec::with_capacity(keys as usize);
     for i in 0..keys {
-        let key = c.string().map_err(|what| Error::file(path, format!("name of key number {i}: {what}")))?;
+        let key = c
+            .string()
+            .map_err(|what| Error::file(path, format!("name of key number {i}: {what}")))?;
         let value = c.u32().and_then(|id| Value::read(id, c));
-        entries.push((key.to_owned(), value.map_err(|what| Error::key(path, key, what))?));
+        entries.push((
+            key.to_owned(),
+            value.map_err(|what| Error::key(path, key, what))?,
+        ));
     }
     Metadata::new(path, entries)
 }
@@ -234,15 +282,25 @@ fn read_tensors(
     let mut tensors = Vec::with_capacity(count as usize);
     let mut expected: usize = 0;
     for i in 0..count {
-        let name = read_name(c).map_err(|what| Error::file(path, format!("name of tensor number {i}: {what}")))?;
+        let name = read_name(c)
+            .map_err(|what| Error::file(path, format!("name of tensor number {i}: {what}")))?;
         let wrong = |what| Error::tensor(path, name, what);
         let (shape, format, offset) = read_info(c).map_err(wrong)?;
         let bytes = tensor_bytes(&shape, format).map_err(wrong)?;
         if offset != expected as u64 {
-            return Err(wrong(format!("starts at {offset} of the data section, expected {expected}")));
+            return Err(wrong(format!(
+                "starts at {offset} of the data section, expected {expected}"
+            )));
         }
         // `start` is relative to the data section until its place is known.
-        tensors.push(TensorInfo { name: name.to_owned(), shape, format, part: 0, start: expected, bytes });
+        tensors.push(TensorInfo {
+            name: name.to_owned(),
+            shape,
+            format,
+            part: 0,
+            start: expected,
+            bytes,
+        });
         expected = bytes
             .checked_next_multiple_of(alignment)
             .and_then(|padded| expected.checked_add(padded))
@@ -253,7 +311,11 @@ fn read_tensors(
         let start = data_start.and_then(|data| data.checked_add(info.start));
         let end = start.and_then(|start| start.checked_add(info.bytes));
         let (Some(start), Some(end)) = (start, end) else {
-            return Err(Error::tensor(path, &info.name, "its place in the file overflows"));
+            return Err(Error::tensor(
+                path,
+                &info.name,
+                "its place in the file overflows",
+            ));
         };
         if end > file_bytes {
             let what = format!("ends at byte {end}, but the file has {file_bytes}: truncated?");
@@ -267,7 +329,10 @@ fn read_tensors(
 fn read_name<'a>(c: &mut Cursor<'a>) -> What<&'a str> {
     let name = c.string()?;
     if name.len() > MAX_NAME {
-        return Err(format!("`{name}` has {} bytes, at most {MAX_NAME} are allowed", name.len()));
+        return Err(format!(
+            "`{name}` has {} bytes, at most {MAX_NAME} are allowed",
+            name.len()
+        ));
     }
     Ok(name)
 }
@@ -279,7 +344,9 @@ fn read_info(c: &mut Cursor) -> What<(Vec<usize>, &'static Format, u64)> {
         return Err(format!("{n_dims} dimensions, expected 1 to {MAX_DIMS}"));
     }
     let dim = |n: u64| usize::try_from(n).map_err(|_| format!("dimension {n} is too large"));
-    let shape = (0..n_dims).map(|_| c.u64().and_then(dim)).collect::<What<_>>()?;
+    let shape = (0..n_dims)
+        .map(|_| c.u64().and_then(dim))
+        .collect::<What<_>>()?;
     let id = c.u32()?;
     let format = quant::by_id(id).ok_or_else(|| match type_name(id) {
         Some(name) => format!("type {name} (id {id}) is not supported"),
@@ -299,5 +366,8 @@ fn type_name(id: u32) -> Option<&'static str> {
         "BF16", RETIRED, RETIRED, RETIRED, "TQ1_0", "TQ2_0", RETIRED, RETIRED, RETIRED, "MXFP4",
         "NVFP4", "Q1_0", "Q2_0",
     ];
-    NAMES.get(id as usize).copied().filter(|&name| name != RETIRED)
+    NAMES
+        .get(id as usize)
+        .copied()
+        .filter(|&name| name != RETIRED)
 }
