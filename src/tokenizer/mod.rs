@@ -10,11 +10,12 @@
 //!   user-defined tokens only: `<unused0>`, stored as a normal token, is spelled out.
 //!
 //! `vocabulary.rs` is what the file says, `special.rs` cuts special tokens out of a text, `bpe.rs` encodes the rest,
-//! `decode.rs` is the way back, `chat.rs` renders messages.
+//! `decode.rs` is the way back, `chat.rs` renders messages, `from_gguf.rs` finds both in a file.
 
 mod bpe;
 mod chat;
 mod decode;
+mod from_gguf;
 mod special;
 mod vocabulary;
 

@@ -7,6 +7,24 @@ use minijinja::{Error, ErrorKind, State};
 /// Deeper values are refused, before the stack decides.
 const DEPTH: usize = 128;
 
+/// The template's view of `json`. (Not through serde: with serde_json's `arbitrary_precision`, which another crate of the
+/// host may switch on, that makes a struct of each number.)
+pub(super) fn value(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(yes) => Value::from(*yes),
+        Json::Number(n) => match (n.as_i64(), n.as_u64()) {
+            (Some(n), _) => Value::from(n),
+            (None, Some(n)) => Value::from(n),
+            (None, None) => n.as_f64().map_or_else(|| Value::from(n.to_string()), Value::from),
+        },
+        Json::String(text) => Value::from(text),
+        Json::Array(items) => items.iter().map(value).collect(),
+        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, json)| (Value::from(key), value(json)))),
+    }
+}
+
 /// `value | tojson(ensure_ascii=false, indent=none, separators=none, sort_keys=false)`.
 pub(super) fn tojson(state: &State, value: Value, options: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
     let option = |at: usize, name| -> Result<Option<Value>, Error> {
@@ -146,6 +164,8 @@ impl Dump {
 fn scalar(value: &Value) -> String {
     match value.kind() {
         ValueKind::None => "null".into(),
+        // Printed as Python's `True` otherwise.
+        ValueKind::Bool => if value.is_true() { "true" } else { "false" }.into(),
         ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).map_or("null".into(), float),
         _ => value.to_string(),
     }
@@ -172,13 +192,11 @@ fn float(x: f64) -> String {
 mod tests {
     use super::*;
     use minijinja::context;
-    use minijinja::value::Serde;
 
     fn dump(arguments: &str, json: &str) -> String {
         let mut environment = minijinja::Environment::new();
         environment.add_filter("tojson", tojson);
-        let value: serde_json::Value = serde_json::from_str(json).unwrap();
-        let value = Value::from(Serde(&value));
+        let value = super::value(&serde_json::from_str(json).unwrap());
         environment.render_str(&format!("{{{{ x | tojson{arguments} }}}}"), context! { x => value }).unwrap()
     }
 
@@ -200,8 +218,8 @@ mod tests {
         );
         assert_eq!(dump("(false, 0)", "[1, 2]"), "[\n1,\n2\n]");
         assert_eq!(
-            dump("", "[1e16, 1e-5, 1.5e-7, 0.0001, 1e15, -0.0, 12345678901234567890, 1e100]"),
-            "[1e+16, 1e-05, 1.5e-07, 0.0001, 1000000000000000.0, -0.0, 12345678901234567890, 1e+100]"
+            dump("", "[true, 1e16, 1e-5, 1.5e-7, 0.0001, 1e15, -0.0, 12345678901234567890, 1e100]"),
+            "[true, 1e+16, 1e-05, 1.5e-07, 0.0001, 1000000000000000.0, -0.0, 12345678901234567890, 1e+100]"
         );
     }
 }
