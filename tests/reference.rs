@@ -67,20 +67,35 @@ fn hidden_states_caches_and_logits_equal_the_reference() {
     });
 }
 
+/// Files converted with q8_0 against the reference run on the same rounded weights: equal within the bound of lossless
+/// files, so the cosine is 0.999999 or better. Against the *unrounded* reference, the cosine is the checkpoint's own
+/// sensitivity, the same to six digits in transformers (`make_q8_reference.py` prints it) and here: these random models
+/// have attention scores of +-20, which a rounding of 0.4 % moves visibly.
 #[test]
-fn q8_0_stays_close_to_the_reference() {
-    for (name, _) in LOSSLESS {
+fn q8_0_equals_the_reference_on_the_same_weights() {
+    // Unrounded cosines of (encoder_hidden, logits), printed by make_q8_reference.py.
+    let sensitivity = [("tiny-a", 0.999948, 0.997968), ("tiny-b", 0.998907, 0.979115), ("tiny-k", 0.999718, 0.996529)];
+    for (name, hidden_cosine, logits_cosine) in sensitivity {
         let path = convert(name, "q8_0");
-        let r = Tensors::open(&golden(name).join("reference.safetensors"));
+        let unrounded = Tensors::open(&golden(name).join("reference.safetensors"));
+        let rounded = Tensors::open(&golden(name).join("q8_0.safetensors"));
         for (backend, kind) in BACKENDS {
             let model = load(&path, kind);
             let mut context = context(&model, 0);
-            let hidden = context.encode_hidden(&r.ids("prompt")).unwrap();
-            let logits = context.canvas_logits(&r.ids("canvas"), None).unwrap();
-            for (what, got) in [("encoder_hidden", hidden), ("logits", logits)] {
-                let cosine = cosine(&got, &r.f32(what));
-                eprintln!("{name} q8_0 {backend}: {what} cosine {cosine:.6}");
-                assert!(cosine >= 0.999, "{name} q8_0 {backend}: {what} cosine {cosine}, expected at least 0.999");
+            let hidden = context.encode_hidden(&unrounded.ids("prompt")).unwrap();
+            let logits = context.canvas_logits(&unrounded.ids("canvas"), None).unwrap();
+            for (what, got, expected) in
+                [("encoder_hidden", hidden, hidden_cosine), ("logits", logits, logits_cosine)]
+            {
+                let label = format!("{name} q8_0 {backend}: {what}");
+                assert_close(&label, &got, &rounded.f32(what), BOUND);
+                assert!(cosine(&got, &rounded.f32(what)) >= 0.999, "{label}");
+                let to_unrounded = cosine(&got, &unrounded.f32(what));
+                assert!((to_unrounded - expected).abs() < 2e-5, "{label}: {to_unrounded}, expected {expected}");
+                if what == "logits" {
+                    let vocab = model.config().vocab;
+                    assert_eq!(argmax_rows(&got, vocab), argmax_rows(&rounded.f32(what), vocab), "{label}: argmax");
+                }
             }
         }
     }
