@@ -153,7 +153,7 @@ fn what_is_wrong_is_named() {
     expect("canvas", &set("diffusion.canvas_length", Value::U32(0)), "key `diffusion.canvas_length`: is 0, expected 1 to 65536");
     expect("sampler", &set("diffusion.eb_t_min", Value::F32(-1.0)), "sampler keys `diffusion.eb_*`: argument `t_min`: is -1, expected a positive number");
     expect("value length", &set("diffusion-gemma.attention.value_length", Value::U32(16)), "key `diffusion-gemma.attention.value_length`: is 16, expected the key length 32");
-    expect("width", &set("diffusion-gemma.embedding_length", Value::U32(32)), "tensor `blk.0.attn_norm.weight`: has shape [64], expected [32] (contiguous dimension first)");
+    expect("width", &set("diffusion-gemma.embedding_length", Value::U32(32)), "tensor `blk.0.attn_v.weight`: has shape [64, 32], expected [32, 32] (contiguous dimension first)");
     expect("missing tensor", &|f| drop(f.take("blk.1.ffn_down_exps.scale")), "tensor `blk.1.ffn_down_exps.scale`: is missing");
     expect("missing v", &|f| drop(f.take("blk.0.attn_v.weight")), "tensor `blk.0.attn_v.weight`: is missing on a sliding layer");
     expect("missing experts", &|f| drop(f.take("blk.2.ffn_gate_up_exps.weight")), "tensor `blk.2.ffn_gate_up_exps.weight`: is missing, and so is the split form `ffn_gate_exps.weight`");
