@@ -44,9 +44,6 @@ pub struct dgemma_generation {
 /// callback received stays valid text whatever comes after it.
 ///
 /// Threads: any number at once over one model. Callbacks may call the library, but must not free the model.
-///
-/// # Safety
-/// The pointers are NULL or valid as described; the callbacks may be called with `user_data`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dgemma_generate(
     model: *const dgemma_model,

@@ -6,6 +6,7 @@
 //! travel by pointer with their size (`params.rs`).
 
 #![allow(non_camel_case_types)] // C names, as they appear in the header
+#![allow(clippy::missing_safety_doc)] // the comments are the C manual: they say what each pointer must be
 
 mod generate;
 mod guard;

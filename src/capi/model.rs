@@ -36,9 +36,6 @@ pub extern "C" fn dgemma_version() -> *const c_char {
 ///
 /// Answers DGEMMA_STATUS_INVALID_ARGUMENT, _IO (missing or unreadable), _BAD_FILE (damaged or another architecture),
 /// _TOKENIZER (unusable vocabulary) or _OUT_OF_MEMORY. Threads: any.
-///
-/// # Safety
-/// The pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dgemma_model_load(
     path: *const c_char,
@@ -59,9 +56,6 @@ pub unsafe extern "C" fn dgemma_model_load(
 }
 
 /// Frees a model; NULL is fine. No other call may be using it. Threads: any.
-///
-/// # Safety
-/// `model` is NULL or came from dgemma_model_load() and was not freed yet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dgemma_model_free(model: *mut dgemma_model) {
     guard(|| {

@@ -92,9 +92,6 @@ pub struct dgemma_generate_params {
 ///
 /// Answers DGEMMA_STATUS_INVALID_ARGUMENT for NULL, and for a size smaller than that of the library's first release or
 /// larger than this library's (the program is newer than the library). Threads: any.
-///
-/// # Safety
-/// `params` points to `struct_size` writable bytes, or is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dgemma_model_params_init(
     params: *mut dgemma_model_params,
@@ -111,9 +108,6 @@ pub unsafe extern "C" fn dgemma_model_params_init(
 ///
 /// Answers DGEMMA_STATUS_INVALID_ARGUMENT for NULL, and for a size smaller than that of the library's first release or
 /// larger than this library's (the program is newer than the library). Threads: any.
-///
-/// # Safety
-/// `params` points to `struct_size` writable bytes, or is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dgemma_generate_params_init(
     params: *mut dgemma_generate_params,

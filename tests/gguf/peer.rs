@@ -87,6 +87,31 @@ fn every_tensor_decodes_as_elsewhere() {
     }
 }
 
+/// llama.cpp quantized the BF16 file; our encoders make the same bytes from it.
+#[test]
+fn tensors_encode_as_elsewhere() {
+    let bf16 = Gguf::open(&golden().join("micro/micro-bf16.gguf")).unwrap();
+    for name in ["micro-Q8_0.gguf", "micro-Q4_0.gguf"] {
+        let quantized = Gguf::open(&golden().join("micro").join(name)).unwrap();
+        for info in quantized.tensors() {
+            let (source, target) = (
+                bf16.require(&info.name).unwrap(),
+                quantized.require(&info.name).unwrap(),
+            );
+            let mut values = vec![0.0; info.shape.iter().product()];
+            (source.format.decode)(&source.data, &mut values);
+            let mut bytes = vec![0; info.bytes];
+            info.format.encode.expect("an encoder")(&values, &mut bytes);
+            assert!(
+                bytes == *target.data,
+                "{name}: {} ({})",
+                info.name,
+                info.format.name
+            );
+        }
+    }
+}
+
 #[test]
 fn table_and_keys_read_as_elsewhere() {
     for path in files() {

@@ -61,7 +61,7 @@ impl Random {
             4 => Value::U32(n as u32),
             5 => Value::I32(-(n as i32)),
             6 => Value::F32(n as f32 / 7.0),
-            7 => Value::Bool(n % 2 == 0),
+            7 => Value::Bool(n > 1 << 29),
             8 => Value::String(self.text()),
             9 => Value::U64(n << 33),
             10 => Value::I64(-((n << 20) as i64)),

@@ -1,0 +1,156 @@
+//! The weights of a checkpoint: `model.safetensors`, or the shards that `model.safetensors.index.json` lists. Headers are
+//! parsed through a mapping, weights are read in pieces, so that memory does not grow with the model.
+
+use crate::json::File as Json;
+use dgemma::quant::{self, Format};
+use dgemma::{Error, Result};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// All tensors of a checkpoint.
+pub struct Checkpoint {
+    tensors: BTreeMap<String, Source>,
+}
+
+/// One tensor of a checkpoint.
+#[derive(Clone)]
+pub struct Source {
+    /// Its name there.
+    pub name: String,
+    /// PyTorch order: the last dimension is contiguous.
+    pub shape: Vec<usize>,
+    dtype: Dtype,
+    /// Where its bytes are.
+    start: u64,
+    file: Rc<(PathBuf, File)>,
+}
+
+impl Checkpoint {
+    /// Reads the headers of all files in `directory`.
+    pub fn open(directory: &Path) -> Result<Checkpoint> {
+        let index = directory.join("model.safetensors.index.json");
+        let mut tensors = BTreeMap::new();
+        match Json::read_if_there(&index)? {
+            None => read_shard(&directory.join("model.safetensors"), &mut tensors)?,
+            Some(index) => read_shards(directory, &index, &mut tensors)?,
+        }
+        Ok(Checkpoint { tensors })
+    }
+
+    /// The tensor called `name`.
+    pub fn get(&self, name: &str) -> Option<&Source> {
+        self.tensors.get(name)
+    }
+
+    /// All tensors by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+        self.tensors.values()
+    }
+}
+
+fn read_shards(
+    directory: &Path,
+    index: &Json,
+    tensors: &mut BTreeMap<String, Source>,
+) -> Result<()> {
+    let map = index.root().need("weight_map")?;
+    let mut shards = BTreeSet::new();
+    for (_, file) in map.members()? {
+        let name = file.str()?;
+        // A path could lead anywhere.
+        if Path::new(name).file_name().is_none_or(|n| n != name) {
+            return Err(file.error(format!("{name:?} is not a plain file name")));
+        }
+        shards.insert(name);
+    }
+    for name in shards {
+        read_shard(&directory.join(name), tensors)?;
+    }
+    for (name, file) in map.members()? {
+        let shard = directory.join(file.str()?);
+        match tensors.get(name) {
+            Some(tensor) if tensor.file.0 == shard => {}
+            Some(tensor) => {
+                return Err(tensor.error(format!("the index says it is in {}", shard.display())));
+            }
+            None => {
+                return Err(Error::tensor(
+                    &shard,
+                    name,
+                    "is missing, but the index lists it",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_shard(path: &Path, tensors: &mut BTreeMap<String, Source>) -> Result<()> {
+    let failed = |e| Error::io(path, e);
+    let file = File::open(path).map_err(failed)?;
+    let (data_start, header) = read_header(path, &file)?;
+    let file = Rc::new((path.to_owned(), file));
+    for (name, info) in header.tensors() {
+        let start = data_start + info.data_offsets.0 as u64;
+        let source = Source {
+            name: name.clone(),
+            shape: info.shape.clone(),
+            dtype: info.dtype,
+            start,
+            file: file.clone(),
+        };
+        if let Some(other) = tensors.insert(name, source) {
+            return Err(other.error(format!("is also in {}", path.display())));
+        }
+    }
+    Ok(())
+}
+
+/// Where the data start, and what they are. The crate checks that the tensors fill the file exactly.
+fn read_header(path: &Path, file: &File) -> Result<(u64, Metadata)> {
+    // SAFETY: a read-only mapping that lives no longer than this function; the file is the user's own, and nobody is
+    // expected to truncate it while it is being converted.
+    let mapping = unsafe { memmap2::Mmap::map(file) }.map_err(|e| Error::io(path, e))?;
+    let (length, header) = SafeTensors::read_metadata(&mapping)
+        .map_err(|e| Error::file(path, format!("is truncated or not a safetensors file: {e}")))?;
+    Ok((8 + length as u64, header))
+}
+
+impl Source {
+    /// An error about this tensor.
+    pub fn error(&self, what: impl Into<String>) -> Error {
+        Error::tensor(&self.file.0, &self.name, what)
+    }
+
+    /// How its elements are stored, if in a way that weights can be.
+    pub fn format(&self) -> Result<&'static Format> {
+        let name = match self.dtype {
+            Dtype::F32 => "F32",
+            Dtype::F16 => "F16",
+            Dtype::BF16 => "BF16",
+            other => {
+                return Err(self.error(format!("is stored as {other:?}, expected F32, F16 or BF16")));
+            }
+        };
+        quant::by_name(name).ok_or_else(|| Error::Internal(format!("no format {name}")))
+    }
+
+    /// How many elements it has.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Fills `bytes` from its byte `offset` on.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let mut file = &self.file.1;
+        let read = file
+            .seek(SeekFrom::Start(self.start + offset))
+            .and_then(|_| file.read_exact(bytes));
+        read.map_err(|e| Error::io(&self.file.0, e))
+    }
+}

@@ -1,0 +1,323 @@
+//! `config.json`: the shape of the model. Nothing is guessed, with one exception (see `softcap`): the defaults of the
+//! Python class are not those of the published model.
+//!
+//! The head size and the number of K/V heads of full-attention layers come in two forms. Published configurations have
+//! the fields `global_head_dim` and `num_global_key_value_heads`; what newer versions of `transformers` save has a map
+//! `per_layer_config` from layer number to what differs there. Both are read; if both are there, they must agree.
+
+use crate::json::{File, Node};
+use dgemma::Result;
+use std::path::Path;
+
+/// The class name of the release, and the one from before it.
+const CLASSES: [&str; 2] = [
+    "DiffusionGemmaForBlockDiffusion",
+    "DiffusionGemma4ModelForBlockDiffusion",
+];
+
+/// The numbers of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Width of the residual stream.
+    pub hidden: u32,
+    /// Width of the dense MLP, and of the self-conditioning one.
+    pub ffn: u32,
+    /// Width of one expert.
+    pub expert_ffn: u32,
+    /// Experts per layer.
+    pub experts: u32,
+    /// Experts per token.
+    pub experts_used: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// Per layer: sliding-window attention or full.
+    pub sliding: Vec<bool>,
+    /// Per layer: K/V heads.
+    pub kv_heads: Vec<u32>,
+    /// Head size of sliding layers.
+    pub head_dim: u32,
+    /// Head size of full layers.
+    pub head_dim_full: u32,
+    /// Keys that a prompt token sees on a sliding layer, itself included.
+    pub window: u32,
+    /// Longest context.
+    pub context: u32,
+    /// Tokens in the vocabulary.
+    pub vocab: u32,
+    /// Tokens in a canvas.
+    pub canvas: u32,
+    /// Epsilon of the norms.
+    pub eps: f32,
+    /// Soft cap of the logits.
+    pub softcap: Option<f32>,
+    /// Rotary base of sliding layers.
+    pub rope_base: f32,
+    /// Rotary base of full layers.
+    pub rope_base_full: f32,
+    /// Rotary pairs of a full layer that do rotate.
+    pub rotated_pairs_full: u32,
+}
+
+impl Config {
+    /// Reads `config.json` in `directory`.
+    pub fn read(directory: &Path) -> Result<Config> {
+        let file = File::read(&directory.join("config.json"))?;
+        let root = file.root();
+        check_class(&root)?;
+        let text = root.need("text_config")?;
+        let sliding = layer_types(&text)?;
+        let kv_heads = text.need("num_key_value_heads")?.positive()?;
+        let head_dim = text.need("head_dim")?.positive()?;
+        let full = FullLayers::read(&text, &sliding, kv_heads)?;
+        let (sliding_rope, full_rope) = rope(&text)?;
+        let config = Config {
+            hidden: text.need("hidden_size")?.positive()?,
+            ffn: text.need("intermediate_size")?.positive()?,
+            expert_ffn: text.need("moe_intermediate_size")?.positive()?,
+            experts: text.need("num_experts")?.positive()?,
+            experts_used: text.need("top_k_experts")?.positive()?,
+            heads: text.need("num_attention_heads")?.positive()?,
+            kv_heads: sliding
+                .iter()
+                .map(|&s| if s { kv_heads } else { full.kv_heads })
+                .collect(),
+            head_dim,
+            head_dim_full: full.head_dim,
+            window: text.need("sliding_window")?.positive()?,
+            context: text.need("max_position_embeddings")?.positive()?,
+            vocab: text.need("vocab_size")?.positive()?,
+            canvas: root.need("canvas_length")?.positive()?,
+            eps: text.need("rms_norm_eps")?.f32()?,
+            softcap: softcap(&text)?,
+            rope_base: sliding_rope.need("rope_theta")?.f32()?,
+            rope_base_full: full_rope.need("rope_theta")?.f32()?,
+            rotated_pairs_full: rotated_pairs(&full_rope, full.head_dim)?,
+            sliding,
+        };
+        config.check(&text)?;
+        Ok(config)
+    }
+
+    /// How many layers there are.
+    pub fn layers(&self) -> usize {
+        self.sliding.len()
+    }
+
+    /// The head size of layer `n`.
+    pub fn head_dim_of(&self, n: usize) -> u32 {
+        if self.sliding[n] {
+            self.head_dim
+        } else {
+            self.head_dim_full
+        }
+    }
+
+    /// What the format, or the model's architecture, cannot express.
+    fn check(&self, text: &Node) -> Result<()> {
+        for (n, &kv_heads) in self.kv_heads.iter().enumerate() {
+            if !self.heads.is_multiple_of(kv_heads) {
+                let what = format!(
+                    "{} heads cannot share {kv_heads} K/V heads evenly in layer {n}",
+                    self.heads
+                );
+                return Err(text.error_at("num_attention_heads", what));
+            }
+        }
+        for (key, dim) in [
+            ("head_dim", self.head_dim),
+            ("global_head_dim", self.head_dim_full),
+        ] {
+            if !dim.is_multiple_of(2) {
+                return Err(text.error_at(key, format!("is {dim}, expected an even number")));
+            }
+        }
+        if self.experts_used > self.experts {
+            let what = format!(
+                "is {}, but there are only {} experts",
+                self.experts_used, self.experts
+            );
+            return Err(text.error_at("top_k_experts", what));
+        }
+        Ok(())
+    }
+}
+
+fn check_class(root: &Node) -> Result<()> {
+    let classes = root.need("architectures")?;
+    let known = classes
+        .list()?
+        .iter()
+        .any(|class| class.str().is_ok_and(|name| CLASSES.contains(&name)));
+    if !known {
+        return Err(classes.error(format!("is not DiffusionGemma: expected {}", CLASSES[0])));
+    }
+    let text = root.need("text_config")?;
+    let fixed_bools = [
+        (root, "tie_word_embeddings", true),
+        (&text, "attention_bias", false),
+        (&text, "attention_k_eq_v", true),
+    ];
+    for (node, key, expected) in fixed_bools {
+        if node
+            .get(key)
+            .is_some_and(|v| v.bool().ok() != Some(expected))
+        {
+            return Err(node.error_at(key, format!("only {expected} is supported")));
+        }
+    }
+    let fixed_words = [
+        ("hidden_activation", "gelu_pytorch_tanh"),
+        ("use_bidirectional_attention", "vision"),
+    ];
+    for (key, expected) in fixed_words {
+        if text
+            .get(key)
+            .is_some_and(|v| v.str().ok() != Some(expected))
+        {
+            return Err(text.error_at(key, format!("only {expected} is supported")));
+        }
+    }
+    Ok(())
+}
+
+fn layer_types(text: &Node) -> Result<Vec<bool>> {
+    let types = text.need("layer_types")?;
+    let layers = text.need("num_hidden_layers")?;
+    let is_sliding = |node: &Node| match node.str()? {
+        "sliding_attention" => Ok(true),
+        "full_attention" => Ok(false),
+        _ => Err(node.error("is neither sliding_attention nor full_attention")),
+    };
+    let sliding = types
+        .list()?
+        .iter()
+        .map(is_sliding)
+        .collect::<Result<Vec<bool>>>()?;
+    if sliding.len() != layers.positive()? as usize {
+        return Err(types.error(format!(
+            "has {} entries, but num_hidden_layers is {}",
+            sliding.len(),
+            layers.u32()?
+        )));
+    }
+    if sliding.last() != Some(&false) {
+        return Err(types.error("ends with sliding_attention, but the last layer is always full"));
+    }
+    Ok(sliding)
+}
+
+/// What is different on full-attention layers.
+#[derive(Clone, Copy, PartialEq)]
+struct FullLayers {
+    head_dim: u32,
+    kv_heads: u32,
+}
+
+impl FullLayers {
+    fn read(text: &Node, sliding: &[bool], kv_heads: u32) -> Result<FullLayers> {
+        let fields = match text.get("global_head_dim") {
+            Some(dim) => {
+                let kv_heads = text
+                    .get("num_global_key_value_heads")
+                    .map_or(Ok(kv_heads), |n| n.positive())?;
+                Some(FullLayers {
+                    head_dim: dim.positive()?,
+                    kv_heads,
+                })
+            }
+            None => None,
+        };
+        let map = match text.get("per_layer_config") {
+            Some(map) => Some(FullLayers::from_map(&map, text, sliding, kv_heads)?),
+            None => None,
+        };
+        match (fields, map) {
+            (Some(fields), Some(map)) if fields != map => Err(text.error_at(
+                "per_layer_config",
+                "does not agree with global_head_dim and num_global_key_value_heads",
+            )),
+            (Some(full), _) | (None, Some(full)) => Ok(full),
+            (None, None) => {
+                Err(text.error_at("global_head_dim", "is missing, and so is per_layer_config"))
+            }
+        }
+    }
+
+    fn from_map(map: &Node, text: &Node, sliding: &[bool], kv_heads: u32) -> Result<FullLayers> {
+        for (name, entry) in map.members()? {
+            match name.parse::<usize>().ok().and_then(|n| sliding.get(n)) {
+                Some(false) => {}
+                Some(true) => {
+                    return Err(
+                        entry.error("is about a sliding layer, which the format cannot express")
+                    );
+                }
+                None => return Err(entry.error("is about a layer that does not exist")),
+            }
+        }
+        let layer = |n: usize| {
+            let entry = map.get(&n.to_string());
+            let read = |key, otherwise: &Node| {
+                entry
+                    .as_ref()
+                    .and_then(|e| e.get(key))
+                    .unwrap_or(otherwise.clone())
+                    .positive()
+            };
+            Ok(FullLayers {
+                head_dim: read("head_dim", &text.need("head_dim")?)?,
+                kv_heads: read("num_key_value_heads", &text.need("num_key_value_heads")?)?,
+            })
+        };
+        let full = (0..sliding.len())
+            .filter(|&n| !sliding[n])
+            .map(layer)
+            .collect::<Result<Vec<_>>>()?;
+        match full.first() {
+            Some(first) if full.iter().all(|other| other == first) => Ok(*first),
+            Some(_) => {
+                Err(map.error("differs between full layers, which the format cannot express"))
+            }
+            // There is a full layer: the last one.
+            None => Ok(FullLayers {
+                head_dim: text.need("head_dim")?.positive()?,
+                kv_heads,
+            }),
+        }
+    }
+}
+
+/// The rotary parameters of sliding and of full layers.
+fn rope<'a>(text: &Node<'a>) -> Result<(Node<'a>, Node<'a>)> {
+    let parameters = text.need("rope_parameters")?;
+    let kind = |name, expected| {
+        let node = parameters.need(name)?;
+        match node.need("rope_type")?.str()? {
+            found if found == expected => Ok(node),
+            _ => Err(node.error_at("rope_type", format!("only {expected} is supported"))),
+        }
+    };
+    Ok((
+        kind("sliding_attention", "default")?,
+        kind("full_attention", "proportional")?,
+    ))
+}
+
+/// The pairs of a full layer's head that rotate: partial_rotary_factor x head size / 2, rounded down as the model does.
+fn rotated_pairs(rope: &Node, head_dim: u32) -> Result<u32> {
+    let factor = rope.need("partial_rotary_factor")?;
+    if !(0.0..=1.0).contains(&factor.f64()?) {
+        return Err(factor.error("is not between 0 and 1"));
+    }
+    Ok((factor.f64()? * f64::from(head_dim) / 2.0) as u32)
+}
+
+/// The soft cap of the logits. The model's class has 30 as a constant, which is not saved: absent means 30, and only an
+/// explicit null means none.
+fn softcap(text: &Node) -> Result<Option<f32>> {
+    let key = "final_logit_softcapping";
+    match text.get(key) {
+        Some(cap) => cap.f32().map(Some),
+        None => Ok((!text.is_null(key)).then_some(30.0)),
+    }
+}

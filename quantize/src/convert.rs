@@ -1,0 +1,129 @@
+//! The conversion: check everything, then copy tensor by tensor.
+
+use crate::checkpoint::{Checkpoint, Source};
+use crate::config::Config;
+use crate::plan::{self, Input, Step};
+use crate::tokenizer::Tokenizer;
+use crate::{json, metadata};
+use dgemma::gguf::writer::{Plan, Writer};
+use dgemma::quant::{self, Format};
+use dgemma::{Error, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::Path;
+
+/// What the large matrices can become.
+pub const TARGETS: [&str; 4] = ["f32", "f16", "bf16", "q8_0"];
+
+/// Elements converted at a time, a multiple of every block: 4 MiB as F32.
+const CHUNK: usize = 1 << 20;
+
+/// Converts the checkpoint in `directory` to the file `out`, which is not touched unless all goes well.
+pub fn run(directory: &Path, out: &Path, target: &str, name: Option<&str>) -> Result<()> {
+    let target = quant::by_name(target)
+        .ok_or_else(|| Error::argument("type", format!("unknown format {target}")))?;
+    let config = Config::read(directory)?;
+    let tokenizer = Tokenizer::read(directory, &config)?;
+    let checkpoint = Checkpoint::open(directory)?;
+    let steps = plan::make(directory, &config, &checkpoint, target)?;
+    let name = name.map_or_else(|| model_name(directory), str::to_owned);
+    let keys = metadata::keys(directory, &name, &config, &tokenizer, &steps, target)?;
+    drop(tokenizer);
+
+    let plans: Vec<Plan> = steps.iter().map(|step| step.plan.clone()).collect();
+    let mut writer = Writer::create(out, &keys, &plans)?;
+    let progress = progress_bar(writer.file_bytes());
+    for step in &steps {
+        progress.set_message(step.plan.name.clone());
+        copy(step, &mut writer, &progress)?;
+    }
+    progress.finish_and_clear();
+    writer.finish()
+}
+
+/// Shown on stderr if that is a terminal.
+fn progress_bar(bytes: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}  {msg:36}",
+    );
+    // The template is a constant; were it wrong, the default style would do.
+    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn copy(step: &Step, writer: &mut Writer, progress: &ProgressBar) -> Result<()> {
+    match &step.input {
+        Input::Generated(numbers) => {
+            let bytes = encode(step.plan.format, numbers)?;
+            writer.write(&step.plan.name, &bytes)
+        }
+        Input::Source(source) => copy_source(source, &step.plan, writer, progress),
+    }
+}
+
+fn copy_source(
+    source: &Source,
+    plan: &Plan,
+    writer: &mut Writer,
+    progress: &ProgressBar,
+) -> Result<()> {
+    let from = source.format()?;
+    let elements = source.elements();
+    for start in (0..elements).step_by(CHUNK) {
+        let count = CHUNK.min(elements - start);
+        let mut raw = vec![0; count * from.block_bytes];
+        source.read((start * from.block_bytes) as u64, &mut raw)?;
+        let mut values = vec![0.0; count];
+        (from.decode)(&raw, &mut values);
+        let odd = |x: &f32| !x.is_finite();
+        if let Some(at) = values.iter().position(odd) {
+            return Err(source.error(format!("element {} is {}", start + at, values[at])));
+        }
+        // Formats with F16 in them end at 65504, or at a multiple of it.
+        let bytes = encode(plan.format, &values)?;
+        let mut back = vec![0.0; count];
+        (plan.format.decode)(&bytes, &mut back);
+        if let Some(at) = back.iter().position(odd) {
+            return Err(source.error(format!(
+                "element {} is {}, too large for {}",
+                start + at,
+                values[at],
+                plan.format.name
+            )));
+        }
+        writer.write(&plan.name, &bytes)?;
+        progress.inc(bytes.len() as u64);
+    }
+    Ok(())
+}
+
+fn encode(format: &Format, values: &[f32]) -> Result<Vec<u8>> {
+    let encode = format
+        .encode
+        .ok_or_else(|| Error::argument("type", format!("{} can only be read", format.name)))?;
+    let mut bytes = vec![0; values.len() / format.block * format.block_bytes];
+    encode(values, &mut bytes);
+    Ok(bytes)
+}
+
+/// A name for people: `_name_or_path` in config.json, or the directory. Downloads lie in directories named by a hash, below
+/// one that has the model's name in it.
+fn model_name(directory: &Path) -> String {
+    let config = json::File::read(&directory.join("config.json"));
+    let named = config
+        .ok()
+        .and_then(|c| Some(c.root().get("_name_or_path")?.str().ok()?.to_owned()));
+    let absolute = directory.canonicalize().unwrap_or(directory.to_owned());
+    let hub = absolute
+        .iter()
+        .rev()
+        .filter_map(|part| part.to_str())
+        .find_map(|part| part.strip_prefix("models--"));
+    let last = absolute
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let name = named
+        .filter(|n| !n.is_empty())
+        .or(hub.map(|n| n.replace("--", "/")))
+        .or(last)
+        .unwrap_or_default();
+    name.rsplit('/').next().unwrap_or(&name).to_owned()
+}

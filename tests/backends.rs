@@ -1,0 +1,224 @@
+//! Each operation of the CPU backend, at every instruction set of this machine, against the reference backend, on shapes
+//! with tails everywhere: rows, columns and vocabularies that no tile divides.
+//!
+//! Bounds: inputs are of order 1, so a sum of n products differs by at most about n * eps * (its largest partial sum);
+//! 2e-5 * sqrt(n) leaves room and still catches any wrong element.
+
+mod common;
+use common::assert_close;
+use dgemma::backend::cpu::Cpu;
+use dgemma::backend::reference::Reference;
+use dgemma::backend::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, KvLayer, Mask};
+use dgemma::cpu_level::CpuLevel;
+use dgemma::gguf::{Bytes, Tensor};
+use dgemma::quant::{self, Format};
+use std::sync::Arc;
+
+/// Repeatable numbers in -1..1.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((self.0 >> 40) as f32 / (1u64 << 23) as f32) - 1.0
+    }
+
+    fn vec(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.next()).collect()
+    }
+
+    /// A tensor that every format can hold: encoded where there is an encoder, else blocks of small random bytes.
+    fn tensor(&mut self, format: &'static Format, shape: &[usize]) -> Tensor {
+        let n: usize = shape.iter().product();
+        let mut data = vec![0u8; n / format.block * format.block_bytes];
+        match format.encode {
+            Some(encode) => encode(&self.vec(n), &mut data),
+            None => {
+                // Any bytes are valid codes; exponents of f16 scales are kept small by clearing high bits everywhere.
+                data.iter_mut().for_each(|b| *b = (self.next().abs() * 255.0) as u8 & 0x2B);
+            }
+        }
+        let len = data.len();
+        Tensor { name: "test".into(), shape: shape.to_vec(), format, data: Bytes::new(Arc::new(data), 0, len) }
+    }
+}
+
+fn cpus() -> Vec<(String, Cpu)> {
+    let cpu = |level: CpuLevel| (format!("cpu {}", level.name()), Cpu::new(2, level).unwrap());
+    CpuLevel::available().into_iter().map(cpu).collect()
+}
+
+/// Runs `f` on the reference, then on each CPU level, and compares what it returns.
+macro_rules! compare {
+    ($what:expr, $bound:expr, |$b:ident| $body:expr) => {{
+        let want: Vec<f32> = {
+            let $b = &Reference;
+            $body
+        };
+        for (name, cpu) in cpus() {
+            let $b = &cpu;
+            let got: Vec<f32> = $b.run(|| $body);
+            assert_close(&format!("{}, {name}", $what), &got, &want, $bound);
+        }
+    }};
+}
+
+/// A buffer holding `values`.
+fn upload<B: Backend>(b: &B, values: &[f32]) -> B::Buffer {
+    let mut buffer = b.buffer(values.len(), "test").unwrap();
+    b.write(values, &mut buffer, 0).unwrap();
+    buffer
+}
+
+fn download<B: Backend>(b: &B, buffer: &B::Buffer, n: usize) -> Vec<f32> {
+    let mut out = vec![0.0; n];
+    b.read(buffer, 0, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn matmul_and_embed_in_every_format() {
+    for format in quant::FORMATS {
+        for (n, k, rows) in [(70, 256, 33), (1, 512, 1), (64, 768, 7), (130, 2816, 3)] {
+            let mut r = Numbers(1);
+            let (weight, x) = (r.tensor(format, &[k, n]), r.vec(rows * k));
+            // Decoded values differ in size between formats; scale the bound by the largest.
+            let mut decoded = vec![0.0; n * k];
+            (format.decode)(&weight.data, &mut decoded);
+            let size = decoded.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+            compare!(format!("matmul {} {rows}x{n}x{k}", format.name), 2e-5 * (k as f32).sqrt() * size, |b| {
+                let mut out = b.buffer(rows * n, "test").unwrap();
+                b.matmul(&b.weight(weight.clone()).unwrap(), &upload(b, &x), rows, &mut out).unwrap();
+                download(b, &out, rows * n)
+            });
+            let ids: Vec<u32> = (0..rows as u32).map(|i| (i * 31) % n as u32).collect();
+            compare!(format!("embed {}", format.name), 0.0, |b| {
+                let mut out = b.buffer(rows * k, "test").unwrap();
+                b.embed(&b.weight(weight.clone()).unwrap(), &ids, 1.5, &mut out).unwrap();
+                download(b, &out, rows * k)
+            });
+        }
+    }
+}
+
+#[test]
+fn elementwise_operations_and_norms() {
+    for (rows, dim) in [(1, 1), (3, 17), (300, 64), (40, 1000)] {
+        let mut r = Numbers(2);
+        let (x, y, w) = (r.vec(rows * dim), r.vec(rows * dim), r.vec(dim));
+        let n = rows * dim;
+        compare!("rms_norm", 1e-5, |b| {
+            let mut out = b.buffer(n, "test").unwrap();
+            b.rms_norm(&upload(b, &x), Some(&upload(b, &w)), rows, dim, 1e-6, &mut out).unwrap();
+            b.rms_norm_in_place(&mut out, None, rows, dim, 1e-6).unwrap();
+            b.rms_norm_add(&upload(b, &y), &upload(b, &w), rows, dim, 1e-6, &mut out).unwrap();
+            download(b, &out, n)
+        });
+        compare!("gelu_mul, add, scale", 2e-6, |b| {
+            let mut gate = upload(b, &x.iter().map(|x| x * 6.0).collect::<Vec<_>>());
+            b.gelu_mul(&mut gate, &upload(b, &y), n).unwrap();
+            b.add(&upload(b, &y), n, &mut gate).unwrap();
+            b.scale(&mut gate, 0.5, n).unwrap();
+            download(b, &gate, n)
+        });
+    }
+    let mut r = Numbers(3);
+    let (x, f) = (r.vec(9 * 3 * 32), r.vec(16));
+    compare!("rope", 1e-5, |b| {
+        let mut out = upload(b, &x);
+        b.rope(&mut out, &upload(b, &f), 9, 3, 32, 700).unwrap();
+        download(b, &out, 9 * 3 * 32)
+    });
+}
+
+#[test]
+fn attention_under_every_mask() {
+    let (heads, kv_heads, dim) = (6, 2, 24);
+    for mask in [Mask::Causal, Mask::Canvas] {
+        for (rows, start, window) in [(1, 0, None), (40, 0, Some(8)), (37, 150, None), (70, 90, Some(33)), (5, 3, Some(1)), (130, 1, Some(64))] {
+            let mut r = Numbers(4);
+            let (q, k, v) = (r.vec(rows * heads * dim), r.vec(rows * kv_heads * dim), r.vec(rows * kv_heads * dim));
+            // The cache is filled through kv_append, in two pieces, with a ring that wraps.
+            let capacity = window.map_or(start.max(1), |w| w - 1 + 50);
+            let (old_k, old_v) = (r.vec(start * kv_heads * dim), r.vec(start * kv_heads * dim));
+            let shape = AttentionShape { rows, start, heads, kv_heads, head_dim: dim, window, mask };
+            compare!(format!("attention {mask:?} rows {rows} start {start} window {window:?}"), 1e-5, |b| {
+                let empty = || b.buffer(kv_heads * capacity * dim, "test").unwrap();
+                let mut cache = KvLayer { k: empty(), v: empty(), capacity, kv_heads, head_dim: dim };
+                for (from, to) in [(0, start / 3), (start / 3, start)] {
+                    let part = from * kv_heads * dim..to * kv_heads * dim;
+                    b.kv_append(&upload(b, &old_k[part.clone()]), &upload(b, &old_v[part]), to - from, from, &mut cache).unwrap();
+                }
+                let mut out = b.buffer(rows * heads * dim, "test").unwrap();
+                b.attention(&upload(b, &q), &upload(b, &k), &upload(b, &v), &cache, &shape, &mut out).unwrap();
+                download(b, &out, rows * heads * dim)
+            });
+        }
+    }
+}
+
+#[test]
+fn experts_fused_and_split() {
+    for (rows, experts, top_k, ffn, hidden) in [(1, 4, 2, 32, 32), (50, 8, 3, 70, 33), (200, 5, 5, 32, 64)] {
+        let mut r = Numbers(5);
+        let format = quant::by_name("F32").unwrap();
+        let (logits, scale, x) = (r.vec(rows * experts), r.vec(experts), r.vec(rows * hidden));
+        let fused = r.tensor(format, &[hidden, 2 * ffn, experts]);
+        let (gate, up) = (r.tensor(format, &[hidden, ffn, experts]), r.tensor(format, &[hidden, ffn, experts]));
+        let down = r.tensor(format, &[ffn, hidden, experts]);
+        for split in [false, true] {
+            compare!(format!("experts rows {rows} split {split}"), 1e-5, |b| {
+                let load = |t: &Tensor| b.weight(t.clone()).unwrap();
+                let (fused, gate, up, down) = (load(&fused), load(&gate), load(&up), load(&down));
+                let (gate, up) = if split { ((&gate, 0), (&up, 0)) } else { ((&fused, 0), (&fused, ffn)) };
+                let weights = ExpertWeights { gate, up, down: &down, experts, ffn, hidden };
+                let mut routes = b.routes(rows, top_k, ffn, hidden).unwrap();
+                let mut out = b.buffer(rows * hidden, "test").unwrap();
+                b.route(&upload(b, &logits), &upload(b, &scale), rows, experts, top_k, &mut routes).unwrap();
+                b.experts(weights, &upload(b, &x), rows, &mut routes, &mut out).unwrap();
+                download(b, &out, rows * hidden)
+            });
+        }
+    }
+}
+
+/// What the head says about `rows` rows, as one list: argmax, draws, entropies, the soft embedding.
+fn head<B: Backend>(b: &B, table: &Tensor, other: Option<&Tensor>, x: &[f32], rows: usize, params: &HeadParams) -> Vec<f32> {
+    let hidden = table.shape[0];
+    let (table, other) = (b.weight(table.clone()).unwrap(), other.map(|t| b.weight(t.clone()).unwrap()));
+    let mut soft = b.buffer(rows * hidden, "test").unwrap();
+    let mut stats = HeadStats::default();
+    b.head(&table, other.as_ref(), &upload(b, x), rows, params, &mut soft, &mut stats).unwrap();
+    let ids = stats.argmax.iter().chain(&stats.sampled).map(|&id| id as f32);
+    ids.chain(stats.entropy.iter().copied()).chain(download(b, &soft, rows * hidden)).collect()
+}
+
+#[test]
+fn head_logits_and_soft_embedding() {
+    let format = quant::by_name("Q8_0").unwrap();
+    for (vocab, hidden, rows, sharpness) in [(1, 32, 2, 1.0), (63, 32, 5, 1.0), (1003, 64, 33, 0.1), (1600, 96, 4, 8.0)] {
+        let mut r = Numbers(6);
+        let (table, other) = (r.tensor(format, &[hidden, vocab]), r.tensor(format, &[hidden, vocab]));
+        let x: Vec<f32> = r.vec(rows * hidden).iter().map(|x| x * sharpness).collect();
+        // Draws at the ends of the range and in between.
+        let uniforms: Vec<f32> = (0..rows).map(|i| (i as f32 + 0.003) / rows as f32).collect();
+        for softcap in [None, Some(30.0)] {
+            let params = HeadParams { temperature: 0.7, softcap, uniforms: &uniforms, soft_scale: 8.0 };
+            for other in [None, Some(&other)] {
+                // Ids are compared exactly: a difference of one id is far above the bound.
+                compare!(format!("head of {vocab} tokens, cap {softcap:?}"), 2e-3, |b| head(b, &table, other, &x, rows, &params));
+            }
+            compare!("logits", 1e-3, |b| {
+                let mut out = vec![0.0; rows * vocab];
+                b.logits(&b.weight(table.clone()).unwrap(), &upload(b, &x), rows, softcap, &mut out).unwrap();
+                out
+            });
+        }
+        let given: Vec<f32> = r.vec(rows * vocab).iter().map(|x| x * 10.0).collect();
+        compare!("soft_embedding", 1e-4, |b| {
+            let mut out = b.buffer(rows * hidden, "test").unwrap();
+            b.soft_embedding(&b.weight(table.clone()).unwrap(), &given, rows, 8.0, &mut out).unwrap();
+            download(b, &out, rows * hidden)
+        });
+    }
+}
