@@ -1,0 +1,191 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dgemma::engine::BackendKind;
+use std::path::PathBuf;
+
+/// Text from DiffusionGemma models in GGUF files.
+#[derive(Parser)]
+#[command(name = "dgemma", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Answer one prompt.
+    Generate(GenerateArgs),
+    /// Talk: one message per line, /reset forgets, /exit or Ctrl-D leaves, Ctrl-C stops an answer.
+    Chat(ChatArgs),
+    /// Show what a model file holds.
+    Info {
+        /// The model file; without it, the built-in model.
+        #[arg(short, long)]
+        model: Option<PathBuf>,
+    },
+    /// Turn text into token ids.
+    Tokenize(TokenizeArgs),
+    /// Run one forward pass over recorded inputs: int32 `prompt` [P] and `canvas` [C], optional f32 `sc` [C,V].
+    Eval(EvalArgs),
+    /// Check a model against a directory of reference values.
+    Conform(ConformArgs),
+}
+
+/// Which model, and what runs it.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// The model file (of a split set, the first part); without it, the built-in model.
+    #[arg(short, long)]
+    pub model: Option<PathBuf>,
+    /// What computes.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// What computes, and in which portions.
+#[derive(Args)]
+pub struct EngineArgs {
+    /// Threads; 0: one per core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// `cpu` is the fast one, `reference` the plain one that it is compared with.
+    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    pub backend: Backend,
+    /// Positions, prompt and canvas together; 0: 8192, or what the model allows if that is less.
+    #[arg(long, default_value_t = 0)]
+    pub context: usize,
+    /// Prompt rows encoded at a time; 0: 256. The result does not depend on it.
+    #[arg(long, default_value_t = 0)]
+    pub chunk: usize,
+}
+
+/// [`BackendKind`] as it is typed.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Backend {
+    /// The fast one.
+    Cpu,
+    /// The oracle.
+    Reference,
+}
+
+impl From<Backend> for BackendKind {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Cpu => BackendKind::Cpu,
+            Backend::Reference => BackendKind::Reference,
+        }
+    }
+}
+
+/// How to denoise. What is not given is the model's own.
+#[derive(Args)]
+pub struct SamplerArgs {
+    /// Seed of the noise; the same seed gives the same text.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Most denoising steps per canvas.
+    #[arg(long)]
+    pub steps: Option<u32>,
+    /// Temperature that the schedule approaches.
+    #[arg(long)]
+    pub t_min: Option<f32>,
+    /// Temperature of the first step.
+    #[arg(long)]
+    pub t_max: Option<f32>,
+    /// Bound in nats on the summed entropy of the positions accepted in a step.
+    #[arg(long)]
+    pub entropy_bound: Option<f32>,
+    /// A canvas is done once its draft equals that many previous drafts ...
+    #[arg(long)]
+    pub stability: Option<u32>,
+    /// ... and its mean entropy in nats is below this.
+    #[arg(long)]
+    pub confidence: Option<f32>,
+    /// Most tokens of an answer; without it, four canvases.
+    #[arg(long)]
+    pub max_tokens: Option<usize>,
+    /// Draw the canvas at each step: green tokens are accepted, dim ones have just changed. Needs a terminal.
+    #[arg(long)]
+    pub visual: bool,
+}
+
+/// `dgemma generate`.
+#[derive(Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub sampler: SamplerArgs,
+    /// Continue the prompt as it is, without the model's chat template.
+    #[arg(long, conflicts_with = "system")]
+    pub raw: bool,
+    /// The system message.
+    #[arg(long)]
+    pub system: Option<String>,
+    /// The prompt; `-` reads standard input.
+    pub prompt: String,
+}
+
+/// `dgemma chat`.
+#[derive(Args)]
+pub struct ChatArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub sampler: SamplerArgs,
+    /// The system message.
+    #[arg(long)]
+    pub system: Option<String>,
+}
+
+/// `dgemma tokenize`.
+#[derive(Args)]
+pub struct TokenizeArgs {
+    /// The model file; without it, the built-in model.
+    #[arg(short, long)]
+    pub model: Option<PathBuf>,
+    /// Begin with the model's first token.
+    #[arg(long)]
+    pub bos: bool,
+    /// Print a JSON array.
+    #[arg(long)]
+    pub json: bool,
+    /// Leave control tokens spelled in the text as text, as for input that is not trusted.
+    #[arg(long)]
+    pub plain: bool,
+    /// Read the text from a file.
+    #[arg(long, conflicts_with = "text")]
+    pub file: Option<PathBuf>,
+    /// The text; without it and --file, standard input is read.
+    pub text: Option<String>,
+}
+
+/// `dgemma eval`.
+#[derive(Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// The model file.
+    pub model: PathBuf,
+    /// Inputs: `prompt`, `canvas`, and, where it is conditioned, `sc`, logits already divided by their temperature.
+    pub input: PathBuf,
+    /// Results: f32 `encoder_hidden` [P,H] and `logits` [C,V].
+    pub output: PathBuf,
+}
+
+/// `dgemma conform`.
+#[derive(Args)]
+pub struct ConformArgs {
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Largest difference allowed in hidden states, cached rows, logits and entropies. Tokens must be equal.
+    #[arg(long, default_value_t = 5e-3)]
+    pub tolerance: f32,
+    /// The model file.
+    pub model: PathBuf,
+    /// A directory with any of reference.safetensors, trace.safetensors and tokenizer.json.
+    pub directory: PathBuf,
+}
