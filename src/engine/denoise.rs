@@ -1,13 +1,15 @@
 //! One block: a canvas of noise becomes text.
 //!
-//!     canvas = uniform tokens; no self-conditioning
-//!     for step in 0..steps:
-//!         T = temperature(step)
-//!         per position: draft = argmax, H = entropy, drawn = one draw of softmax(logits / T)
-//!         accepted = lowest entropies within the bound
-//!         canvas = accepted ? drawn : fresh uniform token      (acceptance is decided anew at every step)
-//!         soft embedding of softmax(logits / T) conditions the next step
-//!         stop when the draft is stable and the mean entropy low
+//! ```text
+//! canvas = uniform tokens; no self-conditioning
+//! for step in 0..steps:
+//!     T = temperature(step)
+//!     per position: draft = argmax, H = entropy, drawn = one draw of softmax(logits / T)
+//!     accepted = lowest entropies within the bound
+//!     canvas = accepted ? drawn : fresh uniform token      (acceptance is decided anew at every step)
+//!     soft embedding of softmax(logits / T) conditions the next step
+//!     stop when the draft is stable and the mean entropy low
+//! ```
 
 use crate::backend::{HeadParams, HeadStats};
 use crate::error::{Error, Result};

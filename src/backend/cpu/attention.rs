@@ -3,10 +3,12 @@
 //! A task is one K/V head and a block of query rows, with all query heads of the group, so that a tile of keys is
 //! gathered and transposed once for them:
 //!
-//!     for each tile of visible positions:
-//!         S = q k^T; hide what a row may not see
-//!         m' = max(m, max S); P = exp(S - m'); l = l * exp(m - m') + sum P; O = O * exp(m - m') + P v
-//!     out = O / l
+//! ```text
+//! for each tile of visible positions:
+//!     S = q k^T; hide what a row may not see
+//!     m' = max(m, max S); P = exp(S - m'); l = l * exp(m - m') + sum P; O = O * exp(m - m') + P v
+//! out = O / l
+//! ```
 
 use super::gemm::{Rows, gemm, transpose};
 use super::math;

@@ -1,10 +1,12 @@
 //! The output head, tile by tile over the vocabulary, in one sweep over the embedding matrix:
 //!
-//!     for each tile of 512 tokens:                                                            shared between threads by
-//!         logits = softcap(x E^T) / T                                                          columns of the tile
-//!         running maximum m, sum Z of exp(l - m), sum W of exp(l - m) (l - m), argmax          rows
-//!         soft = soft * exp(m_old - m) + exp(l - m) E                                          columns of soft
-//!     entropy = ln Z - W / Z;  soft = soft * scale / Z
+//! ```text
+//! for each tile of 512 tokens:                                                            shared between threads by
+//!     logits = softcap(x E^T) / T                                                          columns of the tile
+//!     running maximum m, sum Z of exp(l - m), sum W of exp(l - m) (l - m), argmax          rows
+//!     soft = soft * exp(m_old - m) + exp(l - m) E                                          columns of soft
+//! entropy = ln Z - W / Z;  soft = soft * scale / Z
+//! ```
 //!
 //! The draw by inverse CDF needs Z, which is known only at the end. So each run of 64 tokens leaves its sum behind; the
 //! draw walks these sums to the run where the cumulative probability passes u, and computes only that run's logits again
