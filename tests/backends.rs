@@ -8,7 +8,7 @@ mod common;
 use common::assert_close;
 use dgemma::backend::cpu::Cpu;
 use dgemma::backend::reference::Reference;
-use dgemma::backend::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, KvLayer, Mask};
+use dgemma::backend::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, Mask};
 use dgemma::cpu_level::CpuLevel;
 use dgemma::gguf::{Bytes, Tensor};
 use dgemma::quant::{self, Format};
@@ -190,7 +190,8 @@ fn head<B: Backend>(b: &B, table: &Tensor, other: Option<&Tensor>, x: &[f32], ro
     let (table, other) = (b.weight(table.clone()).unwrap(), other.map(|t| b.weight(t.clone()).unwrap()));
     let mut soft = b.buffer(rows * hidden, "test").unwrap();
     let mut stats = HeadStats::default();
-    b.head(&table, other.as_ref(), &upload(b, x), rows, params, &mut soft, &mut stats).unwrap();
+    let weights = HeadWeights { table: &table, embedding: other.as_ref().unwrap_or(&table) };
+    b.head(weights, &upload(b, x), rows, params, &mut soft, &mut stats).unwrap();
     let ids = stats.argmax.iter().chain(&stats.sampled).map(|&id| id as f32);
     ids.chain(stats.entropy.iter().copied()).chain(download(b, &soft, rows * hidden)).collect()
 }

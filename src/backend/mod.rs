@@ -102,6 +102,23 @@ impl<W> Clone for ExpertWeights<'_, W> {
 
 impl<W> Copy for ExpertWeights<'_, W> {}
 
+/// The matrices of the output head, `[vocab, hidden]` each.
+#[derive(Debug)]
+pub struct HeadWeights<'a, W> {
+    /// Makes logits of hidden states.
+    pub table: &'a W,
+    /// Makes the soft embedding of probabilities: the input embedding. Usually the same matrix (a tied head).
+    pub embedding: &'a W,
+}
+
+impl<W> Clone for HeadWeights<'_, W> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W> Copy for HeadWeights<'_, W> {}
+
 /// How the head turns hidden states into token statistics.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadParams<'a> {
@@ -257,12 +274,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
         out: &mut [f32],
     ) -> Result<()>;
     /// Token statistics and the soft embedding `soft = softmax(logits / T) * embedding * soft_scale` of `rows` rows,
-    /// without ever holding `[rows, vocab]`. `table` is the head's matrix, `embedding` the input embedding if that is
-    /// another one.
+    /// without ever holding `[rows, vocab]`.
     fn head(
         &self,
-        table: &Self::Weight,
-        embedding: Option<&Self::Weight>,
+        weights: HeadWeights<Self::Weight>,
         x: &Self::Buffer,
         rows: usize,
         params: &HeadParams,

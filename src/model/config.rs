@@ -198,7 +198,7 @@ impl Keys<'_> {
                 self.bad(&key, format!("has {} entries, expected one for each of {n_layers} layers", counts.len()))
             );
         }
-        match counts.iter().find(|&&n| n == 0 || heads % n != 0) {
+        match counts.iter().find(|&&n| n == 0 || !heads.is_multiple_of(n)) {
             Some(n) => Err(self.bad(&key, format!("has an entry {n}, which does not divide {heads} query heads"))),
             None => Ok(counts),
         }

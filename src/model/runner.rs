@@ -6,7 +6,7 @@ use super::forward::{self, Pass};
 use super::kv_cache::KvCache;
 use super::state::State;
 use super::weights::Weights;
-use crate::backend::{Backend, HeadParams, HeadStats};
+use crate::backend::{Backend, HeadParams, HeadStats, HeadWeights};
 use crate::error::Result;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -107,11 +107,9 @@ impl<B: Backend> Runner for Session<B> {
             let pass = Pass { ids: canvas, start, cancel: head.cancel };
             forward::canvas(&**backend, weights, state, kv, &pass, self_condition)?;
             forward::finish(&**backend, weights, state, canvas.len())?;
-            let (table, embedding) = match &weights.head {
-                Some(head) => (head, Some(&weights.embedding)),
-                None => (&weights.embedding, None),
-            };
-            backend.head(table, embedding, &state.normed, canvas.len(), head, &mut state.soft, stats)
+            let embedding = &weights.embedding;
+            let matrices = HeadWeights { table: weights.head.as_ref().unwrap_or(embedding), embedding };
+            backend.head(matrices, &state.normed, canvas.len(), head, &mut state.soft, stats)
         })
     }
 

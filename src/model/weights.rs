@@ -13,7 +13,7 @@ const NO_ROTATION: f32 = 1e20;
 const PARTIAL_ROTARY: f32 = 0.25;
 
 /// One layer. H hidden, D head width, Q query heads, K key/value heads, F dense width, E experts, f expert width.
-pub struct LayerWeights<B: Backend> {
+pub(super) struct LayerWeights<B: Backend> {
     pub attn_norm: B::Buffer,      // [H]
     pub q: B::Weight,              // [Q * D, H]
     pub k: B::Weight,              // [K * D, H]
@@ -39,7 +39,7 @@ pub struct LayerWeights<B: Backend> {
 }
 
 /// A layer's experts, with gate and up in one stack or in two.
-pub struct Experts<B: Backend> {
+pub(super) struct Experts<B: Backend> {
     /// `[E, 2 f, H]`, or `[E, f, H]` beside `split_up`.
     pub gate: B::Weight,
     /// `[E, f, H]` in files that keep it apart.

@@ -31,6 +31,7 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// Memory for `rows` rows of `top_k` choices.
     pub fn new(rows: usize, top_k: usize, ffn: usize, hidden: usize) -> Result<Self> {
         let slots = rows * top_k;
         Ok(Routes {

@@ -20,7 +20,7 @@ use super::math;
 use super::matmul::{RowRange, TILE_ROWS, tile_product};
 use super::parallel::{Shared, parallel, rows_mut};
 use crate::backend::host_weight::{HostWeight, zeroed};
-use crate::backend::{HeadParams, HeadStats};
+use crate::backend::{HeadParams, HeadStats, HeadWeights};
 use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
 use std::sync::atomic::Ordering;
@@ -61,19 +61,18 @@ pub fn logits(level: CpuLevel, table: &HostWeight, x: &[f32], rows: usize, cap: 
     }
 }
 
-#[allow(clippy::too_many_arguments)]
+/// x `[rows, hidden]`, soft `[rows, hidden]`.
 pub fn head(
     level: CpuLevel,
-    table: &HostWeight,
-    embedding: Option<&HostWeight>,
+    weights: HeadWeights<HostWeight>,
     x: &[f32],
-    rows: usize,
     params: &HeadParams,
     soft: &mut [f32],
     stats: &mut HeadStats,
 ) -> Result<()> {
+    let HeadWeights { table, embedding } = weights;
     let (vocab, hidden) = (table.rows, table.cols);
-    let embedding = embedding.unwrap_or(table);
+    let rows = x.len() / hidden;
     let (tiles, runs) = (vocab.div_ceil(TILE), vocab.div_ceil(RUN));
     let start =
         Row { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, argmax: 0, best: f32::NEG_INFINITY, rescale: 1.0 };

@@ -12,7 +12,7 @@ mod parallel;
 mod rope;
 
 use super::host_weight::{HostWeight, zeroed};
-use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, KvLayer};
+use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer};
 use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
 use crate::gguf::Tensor;
@@ -233,15 +233,14 @@ impl Backend for Cpu {
 
     fn head(
         &self,
-        table: &HostWeight,
-        embedding: Option<&HostWeight>,
+        weights: HeadWeights<HostWeight>,
         x: &Vec<f32>,
         rows: usize,
         params: &HeadParams,
         soft: &mut Vec<f32>,
         stats: &mut HeadStats,
     ) -> Result<()> {
-        head::head(self.level, table, embedding, x, rows, params, soft, stats)
+        head::head(self.level, weights, &x[..rows * weights.table.cols], params, soft, stats)
     }
 
     fn soft_embedding(

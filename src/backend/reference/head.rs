@@ -2,7 +2,7 @@
 
 use super::matmul::matmul;
 use crate::backend::host_weight::HostWeight;
-use crate::backend::{HeadParams, HeadStats};
+use crate::backend::{HeadParams, HeadStats, HeadWeights};
 use crate::error::{Error, Result};
 use std::sync::atomic::Ordering;
 
@@ -33,13 +33,13 @@ pub fn soft_embedding(embedding: &HostWeight, p: &[f64], scale: f32, out: &mut [
 }
 
 pub fn head(
-    table: &HostWeight,
-    embedding: &HostWeight,
+    weights: HeadWeights<HostWeight>,
     x: &[f32],
     params: &HeadParams,
     soft: &mut [f32],
     stats: &mut HeadStats,
 ) -> Result<()> {
+    let HeadWeights { table, embedding } = weights;
     *stats = HeadStats::default();
     let mut l = vec![0.0; table.rows];
     for (t, x) in x.chunks_exact(table.cols).enumerate() {

@@ -9,7 +9,7 @@ mod rope;
 mod route;
 
 use super::host_weight::HostWeight;
-use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, KvLayer};
+use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer};
 use crate::error::Result;
 use crate::gguf::Tensor;
 pub use route::Routes;
@@ -211,15 +211,14 @@ impl Backend for Reference {
 
     fn head(
         &self,
-        table: &HostWeight,
-        embedding: Option<&HostWeight>,
+        weights: HeadWeights<HostWeight>,
         x: &Vec<f32>,
         rows: usize,
         params: &HeadParams,
         soft: &mut Vec<f32>,
         stats: &mut HeadStats,
     ) -> Result<()> {
-        head::head(table, embedding.unwrap_or(table), &x[..rows * table.cols], params, soft, stats)
+        head::head(weights, &x[..rows * weights.table.cols], params, soft, stats)
     }
 
     fn soft_embedding(
