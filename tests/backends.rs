@@ -13,6 +13,7 @@ use dgemma::cpu_level::CpuLevel;
 use dgemma::gguf::{Bytes, Tensor};
 use dgemma::quant::{self, Format};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Repeatable numbers in -1..1.
 struct Numbers(u64);
@@ -167,7 +168,8 @@ fn experts_fused_and_split() {
         let (gate, up) = (r.tensor(format, &[hidden, ffn, experts]), r.tensor(format, &[hidden, ffn, experts]));
         let down = r.tensor(format, &[ffn, hidden, experts]);
         for split in [false, true] {
-            compare!(format!("experts rows {rows} split {split}"), 1e-5, |b| {
+            // Outputs reach 30, five sums of 64 products of them: 1e-4 is 30 ulp.
+            compare!(format!("experts rows {rows} split {split}"), 1e-4, |b| {
                 let load = |t: &Tensor| b.weight(t.clone()).unwrap();
                 let (fused, gate, up, down) = (load(&fused), load(&gate), load(&up), load(&down));
                 let (gate, up) = if split { ((&gate, 0), (&up, 0)) } else { ((&fused, 0), (&fused, ffn)) };
@@ -203,7 +205,7 @@ fn head_logits_and_soft_embedding() {
         // Draws at the ends of the range and in between.
         let uniforms: Vec<f32> = (0..rows).map(|i| (i as f32 + 0.003) / rows as f32).collect();
         for softcap in [None, Some(30.0)] {
-            let params = HeadParams { temperature: 0.7, softcap, uniforms: &uniforms, soft_scale: 8.0 };
+            let params = HeadParams { temperature: 0.7, softcap, uniforms: &uniforms, soft_scale: 8.0, cancel: &AtomicBool::new(false) };
             for other in [None, Some(&other)] {
                 // Ids are compared exactly: a difference of one id is far above the bound.
                 compare!(format!("head of {vocab} tokens, cap {softcap:?}"), 2e-3, |b| head(b, &table, other, &x, rows, &params));

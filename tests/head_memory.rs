@@ -8,6 +8,7 @@ use dgemma::gguf::{Bytes, Tensor};
 use dgemma::quant;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -62,7 +63,7 @@ fn one_step_of_the_real_size_stays_under_64_mb() {
     cpu.write(&values, &mut x, 0).unwrap();
     let mut soft = cpu.buffer(rows * hidden, "test").unwrap();
     let uniforms = vec![0.5; rows];
-    let params = HeadParams { temperature: 0.8, softcap: Some(30.0), uniforms: &uniforms, soft_scale: 53.0 };
+    let params = HeadParams { temperature: 0.8, softcap: Some(30.0), uniforms: &uniforms, soft_scale: 53.0, cancel: &AtomicBool::new(false) };
     let mut stats = HeadStats::default();
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);

@@ -95,7 +95,9 @@ fn read_shard(path: &Path, tensors: &mut BTreeMap<String, Source>) -> Result<()>
     let file = File::open(path).map_err(failed)?;
     let (data_start, header) = read_header(path, &file)?;
     let file = Rc::new((path.to_owned(), file));
-    for (name, info) in header.tensors() {
+    // By name, so that of several mistakes it is always the same that is reported.
+    let by_name: BTreeMap<_, _> = header.tensors().into_iter().collect();
+    for (name, info) in by_name {
         let start = data_start + info.data_offsets.0 as u64;
         let source = Source {
             name: name.clone(),
@@ -134,7 +136,9 @@ impl Source {
             Dtype::F16 => "F16",
             Dtype::BF16 => "BF16",
             other => {
-                return Err(self.error(format!("is stored as {other:?}, expected F32, F16 or BF16")));
+                return Err(
+                    self.error(format!("is stored as {other:?}, expected F32, F16 or BF16"))
+                );
             }
         };
         quant::by_name(name).ok_or_else(|| Error::Internal(format!("no format {name}")))

@@ -1,11 +1,8 @@
 //! `config.json`: the shape of the model. Nothing is guessed, with one exception (see `softcap`): the defaults of the
 //! Python class are not those of the published model.
-//!
-//! The head size and the number of K/V heads of full-attention layers come in two forms. Published configurations have
-//! the fields `global_head_dim` and `num_global_key_value_heads`; what newer versions of `transformers` save has a map
-//! `per_layer_config` from layer number to what differs there. Both are read; if both are there, they must agree.
 
 use crate::json::{File, Node};
+use crate::layers::{self, FullLayers};
 use dgemma::Result;
 use std::path::Path;
 
@@ -65,11 +62,11 @@ impl Config {
         let root = file.root();
         check_class(&root)?;
         let text = root.need("text_config")?;
-        let sliding = layer_types(&text)?;
+        let sliding = layers::types(&text)?;
         let kv_heads = text.need("num_key_value_heads")?.positive()?;
         let head_dim = text.need("head_dim")?.positive()?;
         let full = FullLayers::read(&text, &sliding, kv_heads)?;
-        let (sliding_rope, full_rope) = rope(&text)?;
+        let (sliding_rope, full_rope) = layers::rope(&text)?;
         let config = Config {
             hidden: text.need("hidden_size")?.positive()?,
             ffn: text.need("intermediate_size")?.positive()?,
@@ -91,7 +88,7 @@ impl Config {
             softcap: softcap(&text)?,
             rope_base: sliding_rope.need("rope_theta")?.f32()?,
             rope_base_full: full_rope.need("rope_theta")?.f32()?,
-            rotated_pairs_full: rotated_pairs(&full_rope, full.head_dim)?,
+            rotated_pairs_full: layers::rotated_pairs(&full_rope, full.head_dim)?,
             sliding,
         };
         config.check(&text)?;
@@ -178,138 +175,6 @@ fn check_class(root: &Node) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn layer_types(text: &Node) -> Result<Vec<bool>> {
-    let types = text.need("layer_types")?;
-    let layers = text.need("num_hidden_layers")?;
-    let is_sliding = |node: &Node| match node.str()? {
-        "sliding_attention" => Ok(true),
-        "full_attention" => Ok(false),
-        _ => Err(node.error("is neither sliding_attention nor full_attention")),
-    };
-    let sliding = types
-        .list()?
-        .iter()
-        .map(is_sliding)
-        .collect::<Result<Vec<bool>>>()?;
-    if sliding.len() != layers.positive()? as usize {
-        return Err(types.error(format!(
-            "has {} entries, but num_hidden_layers is {}",
-            sliding.len(),
-            layers.u32()?
-        )));
-    }
-    if sliding.last() != Some(&false) {
-        return Err(types.error("ends with sliding_attention, but the last layer is always full"));
-    }
-    Ok(sliding)
-}
-
-/// What is different on full-attention layers.
-#[derive(Clone, Copy, PartialEq)]
-struct FullLayers {
-    head_dim: u32,
-    kv_heads: u32,
-}
-
-impl FullLayers {
-    fn read(text: &Node, sliding: &[bool], kv_heads: u32) -> Result<FullLayers> {
-        let fields = match text.get("global_head_dim") {
-            Some(dim) => {
-                let kv_heads = text
-                    .get("num_global_key_value_heads")
-                    .map_or(Ok(kv_heads), |n| n.positive())?;
-                Some(FullLayers {
-                    head_dim: dim.positive()?,
-                    kv_heads,
-                })
-            }
-            None => None,
-        };
-        let map = match text.get("per_layer_config") {
-            Some(map) => Some(FullLayers::from_map(&map, text, sliding, kv_heads)?),
-            None => None,
-        };
-        match (fields, map) {
-            (Some(fields), Some(map)) if fields != map => Err(text.error_at(
-                "per_layer_config",
-                "does not agree with global_head_dim and num_global_key_value_heads",
-            )),
-            (Some(full), _) | (None, Some(full)) => Ok(full),
-            (None, None) => {
-                Err(text.error_at("global_head_dim", "is missing, and so is per_layer_config"))
-            }
-        }
-    }
-
-    fn from_map(map: &Node, text: &Node, sliding: &[bool], kv_heads: u32) -> Result<FullLayers> {
-        for (name, entry) in map.members()? {
-            match name.parse::<usize>().ok().and_then(|n| sliding.get(n)) {
-                Some(false) => {}
-                Some(true) => {
-                    return Err(
-                        entry.error("is about a sliding layer, which the format cannot express")
-                    );
-                }
-                None => return Err(entry.error("is about a layer that does not exist")),
-            }
-        }
-        let layer = |n: usize| {
-            let entry = map.get(&n.to_string());
-            let read = |key, otherwise: &Node| {
-                entry
-                    .as_ref()
-                    .and_then(|e| e.get(key))
-                    .unwrap_or(otherwise.clone())
-                    .positive()
-            };
-            Ok(FullLayers {
-                head_dim: read("head_dim", &text.need("head_dim")?)?,
-                kv_heads: read("num_key_value_heads", &text.need("num_key_value_heads")?)?,
-            })
-        };
-        let full = (0..sliding.len())
-            .filter(|&n| !sliding[n])
-            .map(layer)
-            .collect::<Result<Vec<_>>>()?;
-        match full.first() {
-            Some(first) if full.iter().all(|other| other == first) => Ok(*first),
-            Some(_) => {
-                Err(map.error("differs between full layers, which the format cannot express"))
-            }
-            // There is a full layer: the last one.
-            None => Ok(FullLayers {
-                head_dim: text.need("head_dim")?.positive()?,
-                kv_heads,
-            }),
-        }
-    }
-}
-
-/// The rotary parameters of sliding and of full layers.
-fn rope<'a>(text: &Node<'a>) -> Result<(Node<'a>, Node<'a>)> {
-    let parameters = text.need("rope_parameters")?;
-    let kind = |name, expected| {
-        let node = parameters.need(name)?;
-        match node.need("rope_type")?.str()? {
-            found if found == expected => Ok(node),
-            _ => Err(node.error_at("rope_type", format!("only {expected} is supported"))),
-        }
-    };
-    Ok((
-        kind("sliding_attention", "default")?,
-        kind("full_attention", "proportional")?,
-    ))
-}
-
-/// The pairs of a full layer's head that rotate: partial_rotary_factor x head size / 2, rounded down as the model does.
-fn rotated_pairs(rope: &Node, head_dim: u32) -> Result<u32> {
-    let factor = rope.need("partial_rotary_factor")?;
-    if !(0.0..=1.0).contains(&factor.f64()?) {
-        return Err(factor.error("is not between 0 and 1"));
-    }
-    Ok((factor.f64()? * f64::from(head_dim) / 2.0) as u32)
 }
 
 /// The soft cap of the logits. The model's class has 30 as a constant, which is not saved: absent means 30, and only an

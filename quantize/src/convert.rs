@@ -25,16 +25,17 @@ pub fn run(directory: &Path, out: &Path, target: &str, name: Option<&str>) -> Re
     let tokenizer = Tokenizer::read(directory, &config)?;
     let checkpoint = Checkpoint::open(directory)?;
     let steps = plan::make(directory, &config, &checkpoint, target)?;
+    let plans: Vec<Plan> = steps.iter().map(|step| step.plan.clone()).collect();
     let name = name.map_or_else(|| model_name(directory), str::to_owned);
-    let keys = metadata::keys(directory, &name, &config, &tokenizer, &steps, target)?;
+    let keys = metadata::keys(directory, &name, &config, &tokenizer, &plans, target)?;
     drop(tokenizer);
 
-    let plans: Vec<Plan> = steps.iter().map(|step| step.plan.clone()).collect();
     let mut writer = Writer::create(out, &keys, &plans)?;
+    let mut converter = Converter::default();
     let progress = progress_bar(writer.file_bytes());
     for step in &steps {
         progress.set_message(step.plan.name.clone());
-        copy(step, &mut writer, &progress)?;
+        converter.copy(step, &mut writer, &progress)?;
     }
     progress.finish_and_clear();
     writer.finish()
@@ -49,59 +50,82 @@ fn progress_bar(bytes: u64) -> ProgressBar {
     ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn copy(step: &Step, writer: &mut Writer, progress: &ProgressBar) -> Result<()> {
-    match &step.input {
-        Input::Generated(numbers) => {
-            let bytes = encode(step.plan.format, numbers)?;
-            writer.write(&step.plan.name, &bytes)
+/// Converts chunks of elements, in buffers that stay.
+#[derive(Default)]
+struct Converter {
+    raw: Vec<u8>,
+    values: Vec<f32>,
+    bytes: Vec<u8>,
+    back: Vec<f32>,
+}
+
+impl Converter {
+    fn copy(&mut self, step: &Step, writer: &mut Writer, progress: &ProgressBar) -> Result<()> {
+        match &step.input {
+            Input::Generated(numbers) => {
+                self.values.clone_from(numbers);
+                self.encode(step.plan.format)?;
+                writer.write(&step.plan.name, &self.bytes)
+            }
+            Input::Source(source) => self.copy_source(source, &step.plan, writer, progress),
         }
-        Input::Source(source) => copy_source(source, &step.plan, writer, progress),
+    }
+
+    fn copy_source(
+        &mut self,
+        source: &Source,
+        plan: &Plan,
+        writer: &mut Writer,
+        progress: &ProgressBar,
+    ) -> Result<()> {
+        let from = source.format()?;
+        let elements = source.elements();
+        for start in (0..elements).step_by(CHUNK) {
+            let count = CHUNK.min(elements - start);
+            self.raw.resize(count * from.block_bytes, 0);
+            source.read((start * from.block_bytes) as u64, &mut self.raw)?;
+            self.values.resize(count, 0.0);
+            (from.decode)(&self.raw, &mut self.values);
+            if let Some((at, value)) = not_finite(&self.values) {
+                return Err(source.error(format!("element {} is {value}", start + at)));
+            }
+            self.encode(plan.format)?;
+            // Formats with F16 in them end at 65504, or at a multiple of it.
+            self.back.resize(count, 0.0);
+            (plan.format.decode)(&self.bytes, &mut self.back);
+            if let Some((at, _)) = not_finite(&self.back) {
+                let what = format!(
+                    "element {} is {}, too large for {}",
+                    start + at,
+                    self.values[at],
+                    plan.format.name
+                );
+                return Err(source.error(what));
+            }
+            writer.write(&plan.name, &self.bytes)?;
+            progress.inc(self.bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// `values` into `bytes`.
+    fn encode(&mut self, format: &Format) -> Result<()> {
+        let encode = format
+            .encode
+            .ok_or_else(|| Error::argument("type", format!("{} can only be read", format.name)))?;
+        self.bytes
+            .resize(self.values.len() / format.block * format.block_bytes, 0);
+        encode(&self.values, &mut self.bytes);
+        Ok(())
     }
 }
 
-fn copy_source(
-    source: &Source,
-    plan: &Plan,
-    writer: &mut Writer,
-    progress: &ProgressBar,
-) -> Result<()> {
-    let from = source.format()?;
-    let elements = source.elements();
-    for start in (0..elements).step_by(CHUNK) {
-        let count = CHUNK.min(elements - start);
-        let mut raw = vec![0; count * from.block_bytes];
-        source.read((start * from.block_bytes) as u64, &mut raw)?;
-        let mut values = vec![0.0; count];
-        (from.decode)(&raw, &mut values);
-        let odd = |x: &f32| !x.is_finite();
-        if let Some(at) = values.iter().position(odd) {
-            return Err(source.error(format!("element {} is {}", start + at, values[at])));
-        }
-        // Formats with F16 in them end at 65504, or at a multiple of it.
-        let bytes = encode(plan.format, &values)?;
-        let mut back = vec![0.0; count];
-        (plan.format.decode)(&bytes, &mut back);
-        if let Some(at) = back.iter().position(odd) {
-            return Err(source.error(format!(
-                "element {} is {}, too large for {}",
-                start + at,
-                values[at],
-                plan.format.name
-            )));
-        }
-        writer.write(&plan.name, &bytes)?;
-        progress.inc(bytes.len() as u64);
-    }
-    Ok(())
-}
-
-fn encode(format: &Format, values: &[f32]) -> Result<Vec<u8>> {
-    let encode = format
-        .encode
-        .ok_or_else(|| Error::argument("type", format!("{} can only be read", format.name)))?;
-    let mut bytes = vec![0; values.len() / format.block * format.block_bytes];
-    encode(values, &mut bytes);
-    Ok(bytes)
+fn not_finite(values: &[f32]) -> Option<(usize, f32)> {
+    values
+        .iter()
+        .copied()
+        .enumerate()
+        .find(|(_, x)| !x.is_finite())
 }
 
 /// A name for people: `_name_or_path` in config.json, or the directory. Downloads lie in directories named by a hash, below

@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use crate::json::File;
-use crate::plan::Step;
 use crate::tokenizer::Tokenizer;
 use dgemma::Result;
+use dgemma::gguf::writer::Plan;
 use dgemma::gguf::{Array, Value};
 use dgemma::quant::Format;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub fn keys(
     name: &str,
     config: &Config,
     tokenizer: &Tokenizer,
-    steps: &[Step],
+    plans: &[Plan],
     target: &Format,
 ) -> Result<Vec<(String, Value)>> {
     let text = |key: &str, value: &str| (format!("general.{key}"), Value::String(value.to_owned()));
@@ -23,7 +23,7 @@ pub fn keys(
         text("architecture", "diffusion-gemma"),
         text("type", "model"),
         text("name", name),
-        text("size_label", &size_label(steps)),
+        text("size_label", &size_label(plans)),
     ];
     keys.extend(
         model(config)
@@ -142,12 +142,12 @@ fn file_type(target: &Format) -> u32 {
 }
 
 /// Experts x parameters that one expert and everything outside experts have, e.g. `128x2.6B`.
-fn size_label(steps: &[Step]) -> String {
+pub fn size_label(plans: &[Plan]) -> String {
     let (mut experts, mut parameters) = (0, 0);
-    for step in steps {
-        let elements: usize = step.plan.shape.iter().product();
-        match step.plan.shape[..] {
-            [_, _, n] if step.plan.name.contains("_exps.") => {
+    for plan in plans {
+        let elements: usize = plan.shape.iter().product();
+        match plan.shape[..] {
+            [_, _, n] if plan.name.contains("_exps.") => {
                 experts = n;
                 parameters += elements / n;
             }
@@ -180,7 +180,7 @@ mod tests {
         let cases = [
             (171_000.0, "171K"),
             (2.1e6, "2.1M"),
-            (2.55e9, "2.5B"),
+            (2.54e9, "2.5B"),
             (9.96e9, "10B"),
             (430.0, "0.43K"),
         ];

@@ -99,8 +99,8 @@ fn step(
 }
 
 /// How a tensor is stored: vectors, norms, scales and the router in F32, whatever the target; the others in the target
-/// format, or in F16 where rows are no whole number of its blocks.
-fn format(name: &str, shape: &[usize], target: &'static Format) -> Result<&'static Format> {
+/// format, or in F16 where rows are no whole number of its blocks. `shape` is in PyTorch order.
+pub fn format(name: &str, shape: &[usize], target: &'static Format) -> Result<&'static Format> {
     let is_matrix = shape.len() >= 2
         && name.ends_with("weight")
         && !name.contains("_norm.weight")

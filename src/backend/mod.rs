@@ -14,6 +14,7 @@ pub mod reference;
 
 use crate::error::Result;
 use crate::gguf::Tensor;
+use std::sync::atomic::AtomicBool;
 
 /// Which cached prompt positions and which rows of the same pass a row may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,9 @@ pub struct HeadParams<'a> {
     pub uniforms: &'a [f32],
     /// The soft embedding is multiplied by this.
     pub soft_scale: f32,
+    /// Looked at now and then, since the head of a large vocabulary takes as long as many layers; set, the operation
+    /// ends with [`Error::Cancelled`](crate::Error::Cancelled).
+    pub cancel: &'a AtomicBool,
 }
 
 /// What the head says about each row.

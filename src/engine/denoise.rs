@@ -93,8 +93,9 @@ impl Block {
             softcap: config.softcap,
             uniforms: &self.uniforms,
             soft_scale: (config.hidden as f32).sqrt(),
+            cancel,
         };
-        runner.denoise(&self.canvas, start, step > 0, &head, cancel, &mut self.stats)?;
+        runner.denoise(&self.canvas, start, step > 0, &head, &mut self.stats)?;
         accept(&self.stats.entropy, self.params.entropy_bound, &mut self.accepted);
         for (i, token) in self.canvas.iter_mut().enumerate() {
             *token = if self.accepted[i] { self.stats.sampled[i] } else { self.fresh[i] };

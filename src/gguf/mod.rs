@@ -1,7 +1,7 @@
 //! The GGUF file format.
 //!
 //! [`Gguf::open`] maps a file (or a split set) and checks everything that can be checked without touching a tensor; see
-//! `reader.rs`. What it returns is cheap to clone from: a [`Tensor`] shares the mapping.
+//! `part.rs`. What it returns is cheap to clone from: a [`Tensor`] shares the mapping.
 //!
 //! One part of a file, all little-endian, in this order:
 //!
@@ -19,6 +19,7 @@
 mod array;
 mod cursor;
 mod metadata;
+mod part;
 mod reader;
 mod split;
 mod value;

@@ -1,7 +1,7 @@
 //! Files in several parts, `<prefix>-00001-of-00003.gguf` and so on. Part 1 has all keys; the others have only `split.no`
 //! (from 0), `split.count` and `split.tensors.count`. Each part is a complete file with whole tensors in it.
 
-use super::reader::{Part, map};
+use super::part::{Part, map};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 

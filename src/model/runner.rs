@@ -39,7 +39,6 @@ pub trait Runner: Send {
         start: usize,
         self_condition: bool,
         head: &HeadParams,
-        cancel: &AtomicBool,
         stats: &mut HeadStats,
     ) -> Result<()>;
     /// The same pass, but only its soft-capped logits `[rows, vocab]` at temperature 1. The soft embedding stays.
@@ -101,12 +100,12 @@ impl<B: Backend> Runner for Session<B> {
         start: usize,
         self_condition: bool,
         head: &HeadParams,
-        cancel: &AtomicBool,
         stats: &mut HeadStats,
     ) -> Result<()> {
         let Session { backend, weights, state, kv } = self;
         backend.run(|| {
-            forward::canvas(&**backend, weights, state, kv, &Pass { ids: canvas, start, cancel }, self_condition)?;
+            let pass = Pass { ids: canvas, start, cancel: head.cancel };
+            forward::canvas(&**backend, weights, state, kv, &pass, self_condition)?;
             forward::finish(&**backend, weights, state, canvas.len())?;
             let (table, embedding) = match &weights.head {
                 Some(head) => (head, Some(&weights.embedding)),

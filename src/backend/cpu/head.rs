@@ -20,7 +20,8 @@ use super::parallel::{Shared, parallel, rows_mut};
 use crate::backend::host_weight::{HostWeight, zeroed};
 use crate::backend::{HeadParams, HeadStats};
 use crate::cpu_level::CpuLevel;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use std::sync::atomic::Ordering;
 
 /// Tokens of a tile.
 const TILE: usize = 512;
@@ -83,6 +84,9 @@ pub fn head(
     let mut matrix = zeroed(TILE * hidden, "a tile of the embedding")?;
     soft[..rows * hidden].fill(0.0);
     for tile in 0..tiles {
+        if params.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
         let first = tile * TILE;
         let n = (vocab - first).min(TILE);
         tile_logits(level, table, x, rows, first..first + n, params, &mut sweep.tile);

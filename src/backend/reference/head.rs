@@ -3,6 +3,8 @@
 use super::matmul::matmul;
 use crate::backend::host_weight::HostWeight;
 use crate::backend::{HeadParams, HeadStats};
+use crate::error::{Error, Result};
+use std::sync::atomic::Ordering;
 
 pub fn logits(table: &HostWeight, x: &[f32], softcap: Option<f32>, out: &mut [f32]) {
     matmul(table, 0, table.rows, x, out);
@@ -37,10 +39,13 @@ pub fn head(
     params: &HeadParams,
     soft: &mut [f32],
     stats: &mut HeadStats,
-) {
+) -> Result<()> {
     *stats = HeadStats::default();
     let mut l = vec![0.0; table.rows];
     for (t, x) in x.chunks_exact(table.cols).enumerate() {
+        if params.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
         logits(table, x, params.softcap, &mut l);
         l.iter_mut().for_each(|l| *l /= params.temperature);
         let p = softmax(&l);
@@ -50,6 +55,7 @@ pub fn head(
         stats.sampled.push(draw(&p, f64::from(params.uniforms[t])));
         soft_embedding(embedding, &p, params.soft_scale, &mut soft[t * embedding.cols..][..embedding.cols]);
     }
+    Ok(())
 }
 
 /// The first index whose cumulative probability exceeds `u`; the last one if rounding leaves none.

@@ -219,8 +219,7 @@ impl Backend for Reference {
         soft: &mut Vec<f32>,
         stats: &mut HeadStats,
     ) -> Result<()> {
-        head::head(table, embedding.unwrap_or(table), &x[..rows * table.cols], params, soft, stats);
-        Ok(())
+        head::head(table, embedding.unwrap_or(table), &x[..rows * table.cols], params, soft, stats)
     }
 
     fn soft_embedding(
