@@ -54,47 +54,12 @@ fn plain_turns() {
     assert_eq!(ids[..2], [2, 4]);
 }
 
-/// The idioms of templates with tools. The expected text is what Jinja2 3.1.6 renders in Hugging Face's set-up.
+/// The idioms of templates with tools, as `tests/golden/make_chat.py` renders them in Hugging Face's set-up of Jinja2.
 #[test]
 fn tool_calls() {
-    let source = r#"
-{%- macro argument(value) -%}
-    {%- if value is string -%}<|"|>{{ value }}<|"|>
-    {%- elif value is mapping -%}{{ value | tojson }}
-    {%- else -%}{{ value }}{%- endif -%}
-{%- endmacro -%}
-{{ bos_token }}
-{%- set ns = namespace(calls=0) -%}
-{% if tools %}
-    <|tool>
-    {% for tool in tools %}
-        {%- if loop.index0 > 0 %}, {% endif %}
-        {{- tool['function']['name'] }}: {{ tool.function.parameters | tojson(indent=2) }}
-    {%- endfor %}
-<tool|>
-{% endif %}
-{% for message in messages -%}
-    {% if message.role == 'system' %}{% continue %}{% endif %}
-    <|turn>{{ message['role'].upper() }}
-    {% for call in message.get('tool_calls', []) %}
-        {%- set ns.calls = ns.calls + 1 -%}
-        <|tool_call>call:{{ call.function.name }}{
-        {%- for key, value in call.function.arguments | dictsort -%}
-            {{ key }}:{{ argument(value) }}{% if not loop.last %},{% endif %}
-        {%- endfor -%}}
-    {%- endfor %}
-    {{- (message.content or '').strip() + '<turn|>' }}
-{% endfor %}
-calls={{ ns.calls }} {{ messages[0]['content'].split(' ')[-1] }} {{ messages | length }} {{ [1, 2][::-1] }}
-"#;
-    let messages = json!([
-        {"role": "system", "content": "be brief"},
-        {"role": "user", "content": " weather? "},
-        {"role": "assistant", "content": null, "tool_calls": [
-            {"function": {"name": "get_weather", "arguments": {"unit": {"temp": "°C"}, "city": "Zürich", "days": 2}}}]},
-    ]);
-    let tools = json!([{"function": {"name": "get_weather", "parameters": {"type": "object", "p": ["<a>", 1.5]}}}]);
-    let text = render(source, messages, Some(tools)).unwrap();
+    let conversation: Value = serde_json::from_str(include_str!("golden/chat/tool_calls.json")).unwrap();
+    let (messages, tools) = (conversation["messages"].clone(), conversation["tools"].clone());
+    let text = render(include_str!("golden/chat/tool_calls.jinja"), messages, Some(tools)).unwrap();
     assert_eq!(text, include_str!("golden/chat/tool_calls.txt"));
 }
 

@@ -264,6 +264,41 @@ fn duplicates_keep_the_first_and_foreign_ids_are_refused() {
     assert_eq!(tokenizer.encode("axb", false, true).unwrap(), [0, 1]);
 }
 
+/// Random vocabularies, many of them broken, and random texts: an error or ids of the vocabulary, but no panic.
+#[test]
+fn random_vocabularies() {
+    let mut state = 7_u64;
+    let mut random = move |n: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % n
+    };
+    let pieces = ["a", "b", "\u{2581}", "é", "\n", "<0x41>", "<0xC3>", "<0xA9>", "", "<s>", " ", "🦙"];
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..3000 {
+        let mut text = |n| (0..random(n)).map(|_| pieces[random(pieces.len())]).collect::<String>();
+        let own: Vec<String> = (0..20).map(|_| text(3)).collect();
+        let merges: Vec<String> = (0..3).map(|_| text(2) + " " + &text(2)).collect();
+        let input = text(30);
+        let tokens: Vec<&str> = pieces.into_iter().chain(own.iter().map(String::as_str)).collect();
+        let vocabulary = Vocabulary {
+            kinds: (0..tokens.len()).map(|_| Kind::from_code([1, 1, 1, 1, 1, 1, 3, 4][random(8)]).unwrap()).collect(),
+            merges: merges.iter().take(random(4)).map(String::as_str).collect(),
+            unk: Some(random(tokens.len() + 1) as u32),
+            tokens,
+            ..Default::default()
+        };
+        let Ok(tokenizer) = Tokenizer::new(&vocabulary) else {
+            bad += 1;
+            continue;
+        };
+        good += 1;
+        let ids = tokenizer.encode(&input, true, random(2) == 0).unwrap();
+        assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()));
+        tokenizer.decode(&ids, true).unwrap();
+    }
+    assert!(good > 500 && bad > 100, "{good} good, {bad} bad");
+}
+
 /// What only a file can get wrong.
 #[test]
 fn broken_metadata() {

@@ -27,6 +27,9 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode> {
         }
         line.clear();
         if stdin.lock().read_line(&mut line).map_err(|e| format!("standard input: {e}"))? == 0 {
+            if is_terminal {
+                eprintln!();
+            }
             return Ok(ExitCode::SUCCESS);
         }
         match line.trim() {

@@ -19,7 +19,8 @@ pub(super) fn check(report: &mut Report, context: &mut Context, trace: &Tensors)
     let mut seen = Seen::default();
     for index in 0..noise.canvases.len() as u32 {
         let mut block = context.begin_block(index, &params, &mut noise)?;
-        let steps = trace.ids(&format!("used.{index}"))?[0];
+        let used = trace.ids(&format!("used.{index}"))?;
+        let steps = *used.first().ok_or("tensor `used`: is empty")?;
         for step in 0..steps {
             if block.is_done() {
                 break;
