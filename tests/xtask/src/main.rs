@@ -11,6 +11,7 @@ use std::time::Instant;
 const PYTHON_PACKAGES: [&str; 3] = ["gguf==0.19.0", "numpy==2.3.5", "safetensors==0.8.0"];
 
 type Outcome = Result<(), String>;
+type Step = (&'static str, fn() -> Outcome);
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
@@ -34,7 +35,7 @@ fn root() -> &'static Path {
 
 /// Every check, in the order of their cost. What ran is printed, with times, so that nothing is skipped in silence.
 fn ci() -> Outcome {
-    let steps: [(&str, fn() -> Outcome); 5] = [
+    let steps: [Step; 5] = [
         ("format", || cargo(&["fmt", "--all", "--check"], "rustfmt")),
         ("lints", || {
             cargo(&["clippy", "--workspace", "--all-targets", "--release", "--locked", "--", "-D", "warnings"], "clippy")
@@ -99,9 +100,8 @@ fn own_files() -> Result<Vec<PathBuf>, String> {
     let mut files = vec![root().join("examples/tiny/dgemma-tiny.gguf")];
     for (name, kind) in [("tiny-a", "f32"), ("tiny-b", "bf16"), ("tiny-k", "q8_0"), ("tiny-k", "f16")] {
         let out = folder.join(format!("{name}-{kind}.gguf"));
-        let mut command = Command::new("cargo");
-        command.args(["run", "--quiet", "--release", "--locked", "--bin", "dgemma-quantize", "--", "convert"]);
-        run(command.arg(root().join("tests/golden").join(name).join("hf")).arg(&out).args(["--type", kind]))?;
+        let mut command = Command::new(root().join("target/release/dgemma-quantize")); // built by the tests
+        run(command.arg("convert").arg(root().join("tests/golden").join(name).join("hf")).arg(&out).args(["--type", kind]))?;
         files.push(out);
     }
     Ok(files)
