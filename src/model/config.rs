@@ -56,7 +56,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks the `diffusion-gemma.*` and `diffusion.canvas_length` keys (spec: shared GGUF layout, section 2).
+    /// Reads and checks the `diffusion-gemma.*` and `diffusion.canvas_length` keys as llama.cpp's converter writes them;
+    /// which are required, and what stands in for the others, follows its loader.
     pub fn from_gguf(file: &Gguf) -> Result<Self> {
         let keys = Keys(file);
         let architecture = file.metadata().str("general.architecture")?;

@@ -1,5 +1,5 @@
-//! The name table: which tensors the network has, under which names, in which shapes (spec: shared GGUF layout,
-//! section 3). Every lookup checks the shape, so that no backend meets a surprise.
+//! The name table: which tensors the network has, under which names, in which shapes (those of llama.cpp's
+//! converter). Every lookup checks the shape, so that no backend meets a surprise.
 
 use super::config::Config;
 use crate::error::{Error, Result};

@@ -4,7 +4,7 @@
     pip install torch==2.15.0 transformers==5.23.0 safetensors
     python make_rounded_logits.py HF_DIR GOLDEN_DIR NAME PROMPT_LENGTH [OUT_DIR]
 
-Rounds every weight that the converter stores as BF16 (spec: matrices, except norms and the router) and writes
+Rounds every weight that the converter stores as BF16 (matrices, except norms and the router) and writes
 NAME-bf16-deq0-P.f32 and NAME-bf16-deq1-P.f32, in the form of the other `-deq` files: [canvas, vocab] soft-capped logits
 of (prompt, c) plain, and of (prompt, d) conditioned on NAME-logits0-P. Float32, eager attention, dynamic cache.
 """

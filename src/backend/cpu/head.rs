@@ -23,6 +23,7 @@ use crate::backend::host_weight::{HostWeight, zeroed};
 use crate::backend::{HeadParams, HeadStats, HeadWeights};
 use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
+use rayon::prelude::*;
 use std::sync::atomic::Ordering;
 
 /// Tokens of a tile.
@@ -104,12 +105,9 @@ pub fn head(
     rows_mut(&mut soft[..rows * hidden], hidden, 1, |i, row| {
         math::scale(level, row, (f64::from(params.soft_scale) / sums[i].sum) as f32);
     });
-    // One row's draw costs one run of logits; ids travel as f32 bits through the shared row helper.
-    let mut drawn = vec![0.0f32; rows];
-    rows_mut(&mut drawn, 1, RUN * hidden, |i, out| {
-        out[0] = f32::from_bits(draw(level, table, &x[i * hidden..][..hidden], &sweep, i, params.uniforms[i], params));
+    stats.sampled.par_iter_mut().enumerate().for_each(|(i, token)| {
+        *token = draw(level, table, &x[i * hidden..][..hidden], &sweep, i, params.uniforms[i], params);
     });
-    stats.sampled.iter_mut().zip(drawn).for_each(|(id, bits)| *id = bits.to_bits());
     Ok(())
 }
 
@@ -152,7 +150,6 @@ fn decode(embedding: &HostWeight, first: usize, n: usize, out: &mut [f32]) {
 
 /// Folds a tile's logits into the rows' statistics; the tile then holds exp(l - m).
 fn statistics(level: CpuLevel, first: usize, n: usize, sweep: &mut Sweep) {
-    use rayon::prelude::*;
     let (runs, tiles) = (sweep.runs.len() / sweep.rows.len(), sweep.maxima.len() / sweep.rows.len());
     let per_row = sweep.tile.par_chunks_exact_mut(TILE).zip(sweep.rows.par_iter_mut());
     let marks = sweep.runs.par_chunks_exact_mut(runs).zip(sweep.maxima.par_chunks_exact_mut(tiles));

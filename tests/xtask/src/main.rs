@@ -90,7 +90,7 @@ fn python_checks() -> Outcome {
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_PACKAGES))?;
         std::fs::write(&stamp, wanted).map_err(|e| format!("{}: {e}", stamp.display()))?;
     }
-    run(Command::new(&python).arg(root().join("tests/golden/check_gguf.py")).args(own_files()?))
+    run(Command::new(&python).arg(root().join("tests/golden/check_gguf.py")).arg("read").args(own_files()?))
 }
 
 /// GGUF files that our writer makes: a conversion of each golden checkpoint, and the built-in model.
