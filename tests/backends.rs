@@ -136,7 +136,9 @@ fn elementwise_operations_and_norms() {
 fn attention_under_every_mask() {
     let (heads, kv_heads, dim) = (6, 2, 24);
     for mask in [Mask::Causal, Mask::Canvas] {
-        for (rows, start, window) in [(1, 0, None), (40, 0, Some(8)), (37, 150, None), (70, 90, Some(33)), (5, 3, Some(1)), (130, 1, Some(64))] {
+        for (rows, start, window) in
+            [(1, 0, None), (40, 0, Some(8)), (37, 150, None), (70, 90, Some(33)), (5, 3, Some(1)), (130, 1, Some(64))]
+        {
             let mut r = Numbers(4);
             let (q, k, v) = (r.vec(rows * heads * dim), r.vec(rows * kv_heads * dim), r.vec(rows * kv_heads * dim));
             // The cache is filled through kv_append, in two pieces, with a ring that wraps.
@@ -148,7 +150,14 @@ fn attention_under_every_mask() {
                 let mut cache = KvLayer { k: empty(), v: empty(), capacity, kv_heads, head_dim: dim };
                 for (from, to) in [(0, start / 3), (start / 3, start)] {
                     let part = from * kv_heads * dim..to * kv_heads * dim;
-                    b.kv_append(&upload(b, &old_k[part.clone()]), &upload(b, &old_v[part]), to - from, from, &mut cache).unwrap();
+                    b.kv_append(
+                        &upload(b, &old_k[part.clone()]),
+                        &upload(b, &old_v[part]),
+                        to - from,
+                        from,
+                        &mut cache,
+                    )
+                    .unwrap();
                 }
                 let mut out = b.buffer(rows * heads * dim, "test").unwrap();
                 b.attention(&upload(b, &q), &upload(b, &k), &upload(b, &v), &cache, &shape, &mut out).unwrap();
@@ -185,7 +194,14 @@ fn experts_fused_and_split() {
 }
 
 /// What the head says about `rows` rows, as one list: argmax, draws, entropies, the soft embedding.
-fn head<B: Backend>(b: &B, table: &Tensor, other: Option<&Tensor>, x: &[f32], rows: usize, params: &HeadParams) -> Vec<f32> {
+fn head<B: Backend>(
+    b: &B,
+    table: &Tensor,
+    other: Option<&Tensor>,
+    x: &[f32],
+    rows: usize,
+    params: &HeadParams,
+) -> Vec<f32> {
     let hidden = table.shape[0];
     let (table, other) = (b.weight(table.clone()).unwrap(), other.map(|t| b.weight(t.clone()).unwrap()));
     let mut soft = b.buffer(rows * hidden, "test").unwrap();
@@ -199,17 +215,26 @@ fn head<B: Backend>(b: &B, table: &Tensor, other: Option<&Tensor>, x: &[f32], ro
 #[test]
 fn head_logits_and_soft_embedding() {
     let format = quant::by_name("Q8_0").unwrap();
-    for (vocab, hidden, rows, sharpness) in [(1, 32, 2, 1.0), (63, 32, 5, 1.0), (1003, 64, 33, 0.1), (1600, 96, 4, 8.0)] {
+    for (vocab, hidden, rows, sharpness) in [(1, 32, 2, 1.0), (63, 32, 5, 1.0), (1003, 64, 33, 0.1), (1600, 96, 4, 8.0)]
+    {
         let mut r = Numbers(6);
         let (table, other) = (r.tensor(format, &[hidden, vocab]), r.tensor(format, &[hidden, vocab]));
         let x: Vec<f32> = r.vec(rows * hidden).iter().map(|x| x * sharpness).collect();
         // Draws at the ends of the range and in between.
         let uniforms: Vec<f32> = (0..rows).map(|i| (i as f32 + 0.003) / rows as f32).collect();
         for softcap in [None, Some(30.0)] {
-            let params = HeadParams { temperature: 0.7, softcap, uniforms: &uniforms, soft_scale: 8.0, cancel: &AtomicBool::new(false) };
+            let params = HeadParams {
+                temperature: 0.7,
+                softcap,
+                uniforms: &uniforms,
+                soft_scale: 8.0,
+                cancel: &AtomicBool::new(false),
+            };
             for other in [None, Some(&other)] {
                 // Ids are compared exactly: a difference of one id is far above the bound.
-                compare!(format!("head of {vocab} tokens, cap {softcap:?}"), 2e-3, |b| head(b, &table, other, &x, rows, &params));
+                compare!(format!("head of {vocab} tokens, cap {softcap:?}"), 2e-3, |b| head(
+                    b, &table, other, &x, rows, &params
+                ));
             }
             compare!("logits", 1e-3, |b| {
                 let mut out = vec![0.0; rows * vocab];

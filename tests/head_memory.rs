@@ -55,7 +55,8 @@ fn one_step_of_the_real_size_stays_under_64_mb() {
         block[2..].iter_mut().enumerate().for_each(|(j, b)| *b = (i.wrapping_mul(2654435761) >> (j % 24)) as u8);
     }
     let len = data.len();
-    let table = Tensor { name: "t".into(), shape: vec![hidden, vocab], format, data: Bytes::new(Arc::new(data), 0, len) };
+    let table =
+        Tensor { name: "t".into(), shape: vec![hidden, vocab], format, data: Bytes::new(Arc::new(data), 0, len) };
     let cpu = Cpu::new(2, CpuLevel::best()).unwrap();
     let table = cpu.weight(table).unwrap();
     let mut x = cpu.buffer(rows * hidden, "test").unwrap();
@@ -63,12 +64,19 @@ fn one_step_of_the_real_size_stays_under_64_mb() {
     cpu.write(&values, &mut x, 0).unwrap();
     let mut soft = cpu.buffer(rows * hidden, "test").unwrap();
     let uniforms = vec![0.5; rows];
-    let params = HeadParams { temperature: 0.8, softcap: Some(30.0), uniforms: &uniforms, soft_scale: 53.0, cancel: &AtomicBool::new(false) };
+    let params = HeadParams {
+        temperature: 0.8,
+        softcap: Some(30.0),
+        uniforms: &uniforms,
+        soft_scale: 53.0,
+        cancel: &AtomicBool::new(false),
+    };
     let mut stats = HeadStats::default();
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     let clock = std::time::Instant::now();
-    cpu.run(|| cpu.head(HeadWeights { table: &table, embedding: &table }, &x, rows, &params, &mut soft, &mut stats)).unwrap();
+    cpu.run(|| cpu.head(HeadWeights { table: &table, embedding: &table }, &x, rows, &params, &mut soft, &mut stats))
+        .unwrap();
     let extra = PEAK.load(Relaxed) - before;
     eprintln!("extra memory {:.1} MB (limit 64 MB), {:.1} s", extra as f64 / 1e6, clock.elapsed().as_secs_f64());
     assert!(extra < LIMIT, "{extra} bytes, expected less than {LIMIT}");

@@ -63,9 +63,8 @@ fn split_experts(file: &mut File) {
         let (plan, data) = file.take(&format!("blk.{layer}.ffn_gate_up_exps.weight"));
         let (hidden, f, experts) = (plan.shape[0], plan.shape[1] / 2, plan.shape[2]);
         let half = data.len() / experts / 2;
-        let halves = |which: usize| -> Vec<u8> {
-            data.chunks(half).skip(which).step_by(2).flatten().copied().collect()
-        };
+        let halves =
+            |which: usize| -> Vec<u8> { data.chunks(half).skip(which).step_by(2).flatten().copied().collect() };
         file.put(&format!("blk.{layer}.ffn_gate_exps.weight"), &plan, vec![hidden, f, experts], halves(0));
         file.put(&format!("blk.{layer}.ffn_up_exps.weight"), &plan, vec![hidden, f, experts], halves(1));
     }
@@ -144,17 +143,69 @@ fn what_is_wrong_is_named() {
         assert_eq!(error, format!("test.gguf: {message}"), "{what}");
     };
     let set = |key: &'static str, value: Value| move |file: &mut File| file.set(key, Some(value.clone()));
-    expect("architecture", &set("general.architecture", Value::String("gemma3".into())), "key `general.architecture`: is `gemma3`, expected `diffusion-gemma`");
-    expect("no layers", &set("diffusion-gemma.block_count", Value::U32(0)), "key `diffusion-gemma.block_count`: is 0, expected 1 to 1024");
-    expect("pattern", &set("diffusion-gemma.attention.sliding_window_pattern", Value::Array(Array::Bool(vec![true]))), "key `diffusion-gemma.attention.sliding_window_pattern`: has 1 entries, expected one for each of 3 layers");
-    expect("heads", &set("diffusion-gemma.attention.head_count_kv", Value::Array(Array::I32(vec![2, 3, 1]))), "key `diffusion-gemma.attention.head_count_kv`: has an entry 3, which does not divide 4 query heads");
-    expect("experts", &set("diffusion-gemma.expert_used_count", Value::U32(9)), "key `diffusion-gemma.expert_used_count`: is 9, expected 1 to 6");
-    expect("eps", &set("diffusion-gemma.attention.layer_norm_rms_epsilon", Value::F32(f32::NAN)), "key `diffusion-gemma.attention.layer_norm_rms_epsilon`: is NaN, expected a positive number");
-    expect("canvas", &set("diffusion.canvas_length", Value::U32(0)), "key `diffusion.canvas_length`: is 0, expected 1 to 65536");
-    expect("sampler", &set("diffusion.eb_t_min", Value::F32(-1.0)), "sampler keys `diffusion.eb_*`: argument `t_min`: is -1, expected a positive number");
-    expect("value length", &set("diffusion-gemma.attention.value_length", Value::U32(16)), "key `diffusion-gemma.attention.value_length`: is 16, expected the key length 32");
-    expect("width", &set("diffusion-gemma.embedding_length", Value::U32(32)), "tensor `blk.0.attn_v.weight`: has shape [64, 32], expected [32, 32] (contiguous dimension first)");
-    expect("missing tensor", &|f| drop(f.take("blk.1.ffn_down_exps.scale")), "tensor `blk.1.ffn_down_exps.scale`: is missing");
-    expect("missing v", &|f| drop(f.take("blk.0.attn_v.weight")), "tensor `blk.0.attn_v.weight`: is missing on a sliding layer");
-    expect("missing experts", &|f| drop(f.take("blk.2.ffn_gate_up_exps.weight")), "tensor `blk.2.ffn_gate_up_exps.weight`: is missing, and so is the split form `ffn_gate_exps.weight`");
+    expect(
+        "architecture",
+        &set("general.architecture", Value::String("gemma3".into())),
+        "key `general.architecture`: is `gemma3`, expected `diffusion-gemma`",
+    );
+    expect(
+        "no layers",
+        &set("diffusion-gemma.block_count", Value::U32(0)),
+        "key `diffusion-gemma.block_count`: is 0, expected 1 to 1024",
+    );
+    expect(
+        "pattern",
+        &set("diffusion-gemma.attention.sliding_window_pattern", Value::Array(Array::Bool(vec![true]))),
+        "key `diffusion-gemma.attention.sliding_window_pattern`: has 1 entries, expected one for each of 3 layers",
+    );
+    expect(
+        "heads",
+        &set("diffusion-gemma.attention.head_count_kv", Value::Array(Array::I32(vec![2, 3, 1]))),
+        "key `diffusion-gemma.attention.head_count_kv`: has an entry 3, which does not divide 4 query heads",
+    );
+    expect(
+        "experts",
+        &set("diffusion-gemma.expert_used_count", Value::U32(9)),
+        "key `diffusion-gemma.expert_used_count`: is 9, expected 1 to 6",
+    );
+    expect(
+        "eps",
+        &set("diffusion-gemma.attention.layer_norm_rms_epsilon", Value::F32(f32::NAN)),
+        "key `diffusion-gemma.attention.layer_norm_rms_epsilon`: is NaN, expected a positive number",
+    );
+    expect(
+        "canvas",
+        &set("diffusion.canvas_length", Value::U32(0)),
+        "key `diffusion.canvas_length`: is 0, expected 1 to 65536",
+    );
+    expect(
+        "sampler",
+        &set("diffusion.eb_t_min", Value::F32(-1.0)),
+        "sampler keys `diffusion.eb_*`: argument `t_min`: is -1, expected a positive number",
+    );
+    expect(
+        "value length",
+        &set("diffusion-gemma.attention.value_length", Value::U32(16)),
+        "key `diffusion-gemma.attention.value_length`: is 16, expected the key length 32",
+    );
+    expect(
+        "width",
+        &set("diffusion-gemma.embedding_length", Value::U32(32)),
+        "tensor `blk.0.attn_v.weight`: has shape [64, 32], expected [32, 32] (contiguous dimension first)",
+    );
+    expect(
+        "missing tensor",
+        &|f| drop(f.take("blk.1.ffn_down_exps.scale")),
+        "tensor `blk.1.ffn_down_exps.scale`: is missing",
+    );
+    expect(
+        "missing v",
+        &|f| drop(f.take("blk.0.attn_v.weight")),
+        "tensor `blk.0.attn_v.weight`: is missing on a sliding layer",
+    );
+    expect(
+        "missing experts",
+        &|f| drop(f.take("blk.2.ffn_gate_up_exps.weight")),
+        "tensor `blk.2.ffn_gate_up_exps.weight`: is missing, and so is the split form `ffn_gate_exps.weight`",
+    );
 }

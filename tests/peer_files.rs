@@ -78,7 +78,7 @@ fn every_file_loads_and_gives_the_reference_logits() {
         }
     }
     eprintln!("checked: {}", checked.join(" "));
-    assert!(checked.len() >= 6, "only {checked:?}");
+    assert!(checked.len() >= 5, "only {checked:?}");
 }
 
 fn compare_backends(path: &Path, golden: &Path, name: &str) {

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 const BOUND: f32 = 2e-3;
 
 /// Checkpoints with the formats in which they are converted without loss.
-const LOSSLESS: [(&str, &[&str]); 3] = [("tiny-a", &["f32"]), ("tiny-b", &["f32", "bf16"]), ("tiny-k", &["f32", "bf16"])];
+const LOSSLESS: [(&str, &[&str]); 3] =
+    [("tiny-a", &["f32"]), ("tiny-b", &["f32", "bf16"]), ("tiny-k", &["f32", "bf16"])];
 
 fn convert(name: &str, format: &str) -> PathBuf {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reference-{}-{name}-{format}.gguf", test_name()));
@@ -84,8 +85,7 @@ fn q8_0_equals_the_reference_on_the_same_weights() {
             let mut context = context(&model, 0);
             let hidden = context.encode_hidden(&unrounded.ids("prompt")).unwrap();
             let logits = context.canvas_logits(&unrounded.ids("canvas"), None).unwrap();
-            for (what, got, expected) in
-                [("encoder_hidden", hidden, hidden_cosine), ("logits", logits, logits_cosine)]
+            for (what, got, expected) in [("encoder_hidden", hidden, hidden_cosine), ("logits", logits, logits_cosine)]
             {
                 let label = format!("{name} q8_0 {backend}: {what}");
                 assert_close(&label, &got, &rounded.f32(what), BOUND);
@@ -108,7 +108,8 @@ fn recorded(trace: &Tensors) -> RecordedNoise {
         noise.canvases.insert(block, trace.ids(&format!("canvas.{block}")));
         for step in 0..trace.ids(&format!("used.{block}"))[0] {
             let key = format!("{block}.{step}");
-            let one = StepNoise { draws: trace.f32(&format!("u.{key}")), renoise: trace.ids(&format!("renoise.{key}")) };
+            let one =
+                StepNoise { draws: trace.f32(&format!("u.{key}")), renoise: trace.ids(&format!("renoise.{key}")) };
             noise.steps.insert((block, step), one);
         }
     }

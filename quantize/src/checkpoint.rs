@@ -53,11 +53,7 @@ impl Checkpoint {
     }
 }
 
-fn read_shards(
-    directory: &Path,
-    index: &Json,
-    tensors: &mut BTreeMap<String, Source>,
-) -> Result<()> {
+fn read_shards(directory: &Path, index: &Json, tensors: &mut BTreeMap<String, Source>) -> Result<()> {
     let map = index.root().need("weight_map")?;
     let mut shards = BTreeSet::new();
     for (_, file) in map.members()? {
@@ -79,11 +75,7 @@ fn read_shards(
                 return Err(tensor.error(format!("the index says it is in {}", shard.display())));
             }
             None => {
-                return Err(Error::tensor(
-                    &shard,
-                    name,
-                    "is missing, but the index lists it",
-                ));
+                return Err(Error::tensor(&shard, name, "is missing, but the index lists it"));
             }
         }
     }
@@ -99,13 +91,8 @@ fn read_shard(path: &Path, tensors: &mut BTreeMap<String, Source>) -> Result<()>
     let by_name: BTreeMap<_, _> = header.tensors().into_iter().collect();
     for (name, info) in by_name {
         let start = data_start + info.data_offsets.0 as u64;
-        let source = Source {
-            name: name.clone(),
-            shape: info.shape.clone(),
-            dtype: info.dtype,
-            start,
-            file: file.clone(),
-        };
+        let source =
+            Source { name: name.clone(), shape: info.shape.clone(), dtype: info.dtype, start, file: file.clone() };
         if let Some(other) = tensors.insert(name, source) {
             return Err(other.error(format!("is also in {}", path.display())));
         }
@@ -136,9 +123,7 @@ impl Source {
             Dtype::F16 => "F16",
             Dtype::BF16 => "BF16",
             other => {
-                return Err(
-                    self.error(format!("is stored as {other:?}, expected F32, F16 or BF16"))
-                );
+                return Err(self.error(format!("is stored as {other:?}, expected F32, F16 or BF16")));
             }
         };
         quant::by_name(name).ok_or_else(|| Error::Internal(format!("no format {name}")))
@@ -152,9 +137,7 @@ impl Source {
     /// Fills `bytes` from its byte `offset` on.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         let mut file = &self.file.1;
-        let read = file
-            .seek(SeekFrom::Start(self.start + offset))
-            .and_then(|_| file.read_exact(bytes));
+        let read = file.seek(SeekFrom::Start(self.start + offset)).and_then(|_| file.read_exact(bytes));
         read.map_err(|e| Error::io(&self.file.0, e))
     }
 }

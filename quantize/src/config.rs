@@ -7,10 +7,7 @@ use dgemma::Result;
 use std::path::Path;
 
 /// The class name of the release, and the one from before it.
-const CLASSES: [&str; 2] = [
-    "DiffusionGemmaForBlockDiffusion",
-    "DiffusionGemma4ModelForBlockDiffusion",
-];
+const CLASSES: [&str; 2] = ["DiffusionGemmaForBlockDiffusion", "DiffusionGemma4ModelForBlockDiffusion"];
 
 /// The numbers of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,10 +71,7 @@ impl Config {
             experts: text.need("num_experts")?.positive()?,
             experts_used: text.need("top_k_experts")?.positive()?,
             heads: text.need("num_attention_heads")?.positive()?,
-            kv_heads: sliding
-                .iter()
-                .map(|&s| if s { kv_heads } else { full.kv_heads })
-                .collect(),
+            kv_heads: sliding.iter().map(|&s| if s { kv_heads } else { full.kv_heads }).collect(),
             head_dim,
             head_dim_full: full.head_dim,
             window: text.need("sliding_window")?.positive()?,
@@ -102,37 +96,24 @@ impl Config {
 
     /// The head size of layer `n`.
     pub fn head_dim_of(&self, n: usize) -> u32 {
-        if self.sliding[n] {
-            self.head_dim
-        } else {
-            self.head_dim_full
-        }
+        if self.sliding[n] { self.head_dim } else { self.head_dim_full }
     }
 
     /// What the format, or the model's architecture, cannot express.
     fn check(&self, text: &Node) -> Result<()> {
         for (n, &kv_heads) in self.kv_heads.iter().enumerate() {
             if !self.heads.is_multiple_of(kv_heads) {
-                let what = format!(
-                    "{} heads cannot share {kv_heads} K/V heads evenly in layer {n}",
-                    self.heads
-                );
+                let what = format!("{} heads cannot share {kv_heads} K/V heads evenly in layer {n}", self.heads);
                 return Err(text.error_at("num_attention_heads", what));
             }
         }
-        for (key, dim) in [
-            ("head_dim", self.head_dim),
-            ("global_head_dim", self.head_dim_full),
-        ] {
+        for (key, dim) in [("head_dim", self.head_dim), ("global_head_dim", self.head_dim_full)] {
             if !dim.is_multiple_of(2) {
                 return Err(text.error_at(key, format!("is {dim}, expected an even number")));
             }
         }
         if self.experts_used > self.experts {
-            let what = format!(
-                "is {}, but there are only {} experts",
-                self.experts_used, self.experts
-            );
+            let what = format!("is {}, but there are only {} experts", self.experts_used, self.experts);
             return Err(text.error_at("top_k_experts", what));
         }
         Ok(())
@@ -141,36 +122,21 @@ impl Config {
 
 fn check_class(root: &Node) -> Result<()> {
     let classes = root.need("architectures")?;
-    let known = classes
-        .list()?
-        .iter()
-        .any(|class| class.str().is_ok_and(|name| CLASSES.contains(&name)));
+    let known = classes.list()?.iter().any(|class| class.str().is_ok_and(|name| CLASSES.contains(&name)));
     if !known {
         return Err(classes.error(format!("is not DiffusionGemma: expected {}", CLASSES[0])));
     }
     let text = root.need("text_config")?;
-    let fixed_bools = [
-        (root, "tie_word_embeddings", true),
-        (&text, "attention_bias", false),
-        (&text, "attention_k_eq_v", true),
-    ];
+    let fixed_bools =
+        [(root, "tie_word_embeddings", true), (&text, "attention_bias", false), (&text, "attention_k_eq_v", true)];
     for (node, key, expected) in fixed_bools {
-        if node
-            .get(key)
-            .is_some_and(|v| v.bool().ok() != Some(expected))
-        {
+        if node.get(key).is_some_and(|v| v.bool().ok() != Some(expected)) {
             return Err(node.error_at(key, format!("only {expected} is supported")));
         }
     }
-    let fixed_words = [
-        ("hidden_activation", "gelu_pytorch_tanh"),
-        ("use_bidirectional_attention", "vision"),
-    ];
+    let fixed_words = [("hidden_activation", "gelu_pytorch_tanh"), ("use_bidirectional_attention", "vision")];
     for (key, expected) in fixed_words {
-        if text
-            .get(key)
-            .is_some_and(|v| v.str().ok() != Some(expected))
-        {
+        if text.get(key).is_some_and(|v| v.str().ok() != Some(expected)) {
             return Err(text.error_at(key, format!("only {expected} is supported")));
         }
     }

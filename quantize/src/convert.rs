@@ -19,8 +19,7 @@ const CHUNK: usize = 1 << 20;
 
 /// Converts the checkpoint in `directory` to the file `out`, which is not touched unless all goes well.
 pub fn run(directory: &Path, out: &Path, target: &str, name: Option<&str>) -> Result<()> {
-    let target = quant::by_name(target)
-        .ok_or_else(|| Error::argument("type", format!("unknown format {target}")))?;
+    let target = quant::by_name(target).ok_or_else(|| Error::argument("type", format!("unknown format {target}")))?;
     let config = Config::read(directory)?;
     let tokenizer = Tokenizer::read(directory, &config)?;
     let checkpoint = Checkpoint::open(directory)?;
@@ -43,9 +42,7 @@ pub fn run(directory: &Path, out: &Path, target: &str, name: Option<&str>) -> Re
 
 /// Shown on stderr if that is a terminal.
 fn progress_bar(bytes: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}  {msg:36}",
-    );
+    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}  {msg:36}");
     // The template is a constant; were it wrong, the default style would do.
     ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
@@ -71,13 +68,7 @@ impl Converter {
         }
     }
 
-    fn copy_source(
-        &mut self,
-        source: &Source,
-        plan: &Plan,
-        writer: &mut Writer,
-        progress: &ProgressBar,
-    ) -> Result<()> {
+    fn copy_source(&mut self, source: &Source, plan: &Plan, writer: &mut Writer, progress: &ProgressBar) -> Result<()> {
         let from = source.format()?;
         let elements = source.elements();
         for start in (0..elements).step_by(CHUNK) {
@@ -94,12 +85,7 @@ impl Converter {
             self.back.resize(count, 0.0);
             (plan.format.decode)(&self.bytes, &mut self.back);
             if let Some((at, _)) = not_finite(&self.back) {
-                let what = format!(
-                    "element {} is {}, too large for {}",
-                    start + at,
-                    self.values[at],
-                    plan.format.name
-                );
+                let what = format!("element {} is {}, too large for {}", start + at, self.values[at], plan.format.name);
                 return Err(source.error(what));
             }
             writer.write(&plan.name, &self.bytes)?;
@@ -110,44 +96,26 @@ impl Converter {
 
     /// `values` into `bytes`.
     fn encode(&mut self, format: &Format) -> Result<()> {
-        let encode = format
-            .encode
-            .ok_or_else(|| Error::argument("type", format!("{} can only be read", format.name)))?;
-        self.bytes
-            .resize(self.values.len() / format.block * format.block_bytes, 0);
+        let encode =
+            format.encode.ok_or_else(|| Error::argument("type", format!("{} can only be read", format.name)))?;
+        self.bytes.resize(self.values.len() / format.block * format.block_bytes, 0);
         encode(&self.values, &mut self.bytes);
         Ok(())
     }
 }
 
 fn not_finite(values: &[f32]) -> Option<(usize, f32)> {
-    values
-        .iter()
-        .copied()
-        .enumerate()
-        .find(|(_, x)| !x.is_finite())
+    values.iter().copied().enumerate().find(|(_, x)| !x.is_finite())
 }
 
 /// A name for people: `_name_or_path` in config.json, or the directory. Downloads lie in directories named by a hash, below
 /// one that has the model's name in it.
 fn model_name(directory: &Path) -> String {
     let config = json::File::read(&directory.join("config.json"));
-    let named = config
-        .ok()
-        .and_then(|c| Some(c.root().get("_name_or_path")?.str().ok()?.to_owned()));
+    let named = config.ok().and_then(|c| Some(c.root().get("_name_or_path")?.str().ok()?.to_owned()));
     let absolute = directory.canonicalize().unwrap_or(directory.to_owned());
-    let hub = absolute
-        .iter()
-        .rev()
-        .filter_map(|part| part.to_str())
-        .find_map(|part| part.strip_prefix("models--"));
-    let last = absolute
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
-    let name = named
-        .filter(|n| !n.is_empty())
-        .or(hub.map(|n| n.replace("--", "/")))
-        .or(last)
-        .unwrap_or_default();
+    let hub = absolute.iter().rev().filter_map(|part| part.to_str()).find_map(|part| part.strip_prefix("models--"));
+    let last = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = named.filter(|n| !n.is_empty()).or(hub.map(|n| n.replace("--", "/"))).or(last).unwrap_or_default();
     name.rsplit('/').next().unwrap_or(&name).to_owned()
 }

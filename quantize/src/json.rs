@@ -14,30 +14,18 @@ impl File {
     /// Reads `path`.
     pub fn read(path: &Path) -> Result<File> {
         let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let value = serde_json::from_slice(&text)
-            .map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))?;
-        Ok(File {
-            path: path.to_owned(),
-            value,
-        })
+        let value = serde_json::from_slice(&text).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))?;
+        Ok(File { path: path.to_owned(), value })
     }
 
     /// Reads `path`, or nothing if there is no such file.
     pub fn read_if_there(path: &Path) -> Result<Option<File>> {
-        if path.exists() {
-            File::read(path).map(Some)
-        } else {
-            Ok(None)
-        }
+        if path.exists() { File::read(path).map(Some) } else { Ok(None) }
     }
 
     /// The outermost value.
     pub fn root(&self) -> Node<'_> {
-        Node {
-            file: &self.path,
-            key: String::new(),
-            value: &self.value,
-        }
+        Node { file: &self.path, key: String::new(), value: &self.value }
     }
 }
 
@@ -52,11 +40,7 @@ pub struct Node<'a> {
 impl<'a> Node<'a> {
     /// An error about this place.
     pub fn error(&self, what: impl Into<String>) -> Error {
-        if self.key.is_empty() {
-            Error::file(self.file, what)
-        } else {
-            Error::key(self.file, &self.key, what)
-        }
+        if self.key.is_empty() { Error::file(self.file, what) } else { Error::key(self.file, &self.key, what) }
     }
 
     /// An error about the member `key`, there or not.
@@ -65,27 +49,18 @@ impl<'a> Node<'a> {
     }
 
     fn join(&self, key: &str) -> String {
-        if self.key.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.key)
-        }
+        if self.key.is_empty() { key.to_owned() } else { format!("{}.{key}", self.key) }
     }
 
     /// The member `key`, if it is there and not null.
     pub fn get(&self, key: &str) -> Option<Node<'a>> {
         let value = self.value.get(key).filter(|v| !v.is_null())?;
-        Some(Node {
-            file: self.file,
-            key: self.join(key),
-            value,
-        })
+        Some(Node { file: self.file, key: self.join(key), value })
     }
 
     /// The member `key`.
     pub fn need(&self, key: &str) -> Result<Node<'a>> {
-        self.get(key)
-            .ok_or_else(|| self.error_at(key, "is missing"))
+        self.get(key).ok_or_else(|| self.error_at(key, "is missing"))
     }
 
     /// Whether the member `key` is there and null.
@@ -133,37 +108,21 @@ impl<'a> Node<'a> {
 
     /// As a bool.
     pub fn bool(&self) -> Result<bool> {
-        self.value
-            .as_bool()
-            .ok_or_else(|| self.wrong("true or false"))
+        self.value.as_bool().ok_or_else(|| self.wrong("true or false"))
     }
 
     /// As a list.
     pub fn list(&self) -> Result<Vec<Node<'a>>> {
         let items = self.value.as_array().ok_or_else(|| self.wrong("a list"))?;
-        let item = |(i, value)| Node {
-            file: self.file,
-            key: format!("{}[{i}]", self.key),
-            value,
-        };
+        let item = |(i, value)| Node { file: self.file, key: format!("{}[{i}]", self.key), value };
         Ok(items.iter().enumerate().map(item).collect())
     }
 
     /// As an object: its names and members.
     pub fn members(&self) -> Result<Vec<(&'a str, Node<'a>)>> {
-        let members = self
-            .value
-            .as_object()
-            .ok_or_else(|| self.wrong("an object"))?;
+        let members = self.value.as_object().ok_or_else(|| self.wrong("an object"))?;
         let member = |(key, value): (&'a String, &'a Value)| {
-            (
-                key.as_str(),
-                Node {
-                    file: self.file,
-                    key: self.join(key),
-                    value,
-                },
-            )
+            (key.as_str(), Node { file: self.file, key: self.join(key), value })
         };
         Ok(members.iter().map(member).collect())
     }

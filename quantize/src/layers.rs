@@ -16,17 +16,9 @@ pub fn types(text: &Node) -> Result<Vec<bool>> {
         "full_attention" => Ok(false),
         _ => Err(node.error("is neither sliding_attention nor full_attention")),
     };
-    let sliding = types
-        .list()?
-        .iter()
-        .map(is_sliding)
-        .collect::<Result<Vec<bool>>>()?;
+    let sliding = types.list()?.iter().map(is_sliding).collect::<Result<Vec<bool>>>()?;
     if sliding.len() != layers.positive()? as usize {
-        return Err(types.error(format!(
-            "has {} entries, but num_hidden_layers is {}",
-            sliding.len(),
-            layers.u32()?
-        )));
+        return Err(types.error(format!("has {} entries, but num_hidden_layers is {}", sliding.len(), layers.u32()?)));
     }
     if sliding.last() != Some(&false) {
         return Err(types.error("ends with sliding_attention, but the last layer is always full"));
@@ -48,13 +40,8 @@ impl FullLayers {
     pub fn read(text: &Node, sliding: &[bool], kv_heads: u32) -> Result<FullLayers> {
         let fields = match text.get("global_head_dim") {
             Some(dim) => {
-                let kv_heads = text
-                    .get("num_global_key_value_heads")
-                    .map_or(Ok(kv_heads), |n| n.positive())?;
-                Some(FullLayers {
-                    head_dim: dim.positive()?,
-                    kv_heads,
-                })
+                let kv_heads = text.get("num_global_key_value_heads").map_or(Ok(kv_heads), |n| n.positive())?;
+                Some(FullLayers { head_dim: dim.positive()?, kv_heads })
             }
             None => None,
         };
@@ -63,14 +50,12 @@ impl FullLayers {
             None => None,
         };
         match (fields, map) {
-            (Some(fields), Some(map)) if fields != map => Err(text.error_at(
-                "per_layer_config",
-                "does not agree with global_head_dim and num_global_key_value_heads",
-            )),
-            (Some(full), _) | (None, Some(full)) => Ok(full),
-            (None, None) => {
-                Err(text.error_at("global_head_dim", "is missing, and so is per_layer_config"))
+            (Some(fields), Some(map)) if fields != map => {
+                Err(text
+                    .error_at("per_layer_config", "does not agree with global_head_dim and num_global_key_value_heads"))
             }
+            (Some(full), _) | (None, Some(full)) => Ok(full),
+            (None, None) => Err(text.error_at("global_head_dim", "is missing, and so is per_layer_config")),
         }
     }
 
@@ -79,41 +64,26 @@ impl FullLayers {
             match name.parse::<usize>().ok().and_then(|n| sliding.get(n)) {
                 Some(false) => {}
                 Some(true) => {
-                    return Err(
-                        entry.error("is about a sliding layer, which the format cannot express")
-                    );
+                    return Err(entry.error("is about a sliding layer, which the format cannot express"));
                 }
                 None => return Err(entry.error("is about a layer that does not exist")),
             }
         }
         let layer = |n: usize| {
             let entry = map.get(&n.to_string());
-            let read = |key, otherwise: &Node| {
-                entry
-                    .as_ref()
-                    .and_then(|e| e.get(key))
-                    .unwrap_or(otherwise.clone())
-                    .positive()
-            };
+            let read =
+                |key, otherwise: &Node| entry.as_ref().and_then(|e| e.get(key)).unwrap_or(otherwise.clone()).positive();
             Ok(FullLayers {
                 head_dim: read("head_dim", &text.need("head_dim")?)?,
                 kv_heads: read("num_key_value_heads", &text.need("num_key_value_heads")?)?,
             })
         };
-        let full = (0..sliding.len())
-            .filter(|&n| !sliding[n])
-            .map(layer)
-            .collect::<Result<Vec<_>>>()?;
+        let full = (0..sliding.len()).filter(|&n| !sliding[n]).map(layer).collect::<Result<Vec<_>>>()?;
         match full.first() {
             Some(first) if full.iter().all(|other| other == first) => Ok(*first),
-            Some(_) => {
-                Err(map.error("differs between full layers, which the format cannot express"))
-            }
+            Some(_) => Err(map.error("differs between full layers, which the format cannot express")),
             // There is a full layer: the last one.
-            None => Ok(FullLayers {
-                head_dim: text.need("head_dim")?.positive()?,
-                kv_heads,
-            }),
+            None => Ok(FullLayers { head_dim: text.need("head_dim")?.positive()?, kv_heads }),
         }
     }
 }
@@ -128,10 +98,7 @@ pub fn rope<'a>(text: &Node<'a>) -> Result<(Node<'a>, Node<'a>)> {
             _ => Err(node.error_at("rope_type", format!("only {expected} is supported"))),
         }
     };
-    Ok((
-        kind("sliding_attention", "default")?,
-        kind("full_attention", "proportional")?,
-    ))
+    Ok((kind("sliding_attention", "default")?, kind("full_attention", "proportional")?))
 }
 
 /// The pairs of a full layer's head that rotate: partial_rotary_factor x head size / 2, rounded down as the model does.

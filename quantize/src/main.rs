@@ -39,12 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     dgemma::log::set_sink(Some(Arc::new(|level, text| eprintln!("{level:?}: {text}"))));
     let done = match Arguments::parse().command {
-        Command::Convert {
-            hf_dir,
-            out,
-            target,
-            name,
-        } => convert::run(&hf_dir, &out, &target, name.as_deref()),
+        Command::Convert { hf_dir, out, target, name } => convert::run(&hf_dir, &out, &target, name.as_deref()),
         Command::Inspect { file } => inspect::run(&file, &mut std::io::stdout().lock()),
     };
     match done {

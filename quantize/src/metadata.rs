@@ -25,26 +25,12 @@ pub fn keys(
         text("name", name),
         text("size_label", &size_label(plans)),
     ];
-    keys.extend(
-        model(config)
-            .into_iter()
-            .map(|(key, value)| (format!("diffusion-gemma.{key}"), value)),
-    );
-    keys.push((
-        "diffusion.canvas_length".to_owned(),
-        Value::U32(config.canvas),
-    ));
-    keys.extend(
-        sampler(directory)?
-            .into_iter()
-            .map(|(key, value)| (format!("diffusion.eb_{key}"), value)),
-    );
+    keys.extend(model(config).into_iter().map(|(key, value)| (format!("diffusion-gemma.{key}"), value)));
+    keys.push(("diffusion.canvas_length".to_owned(), Value::U32(config.canvas)));
+    keys.extend(sampler(directory)?.into_iter().map(|(key, value)| (format!("diffusion.eb_{key}"), value)));
     keys.extend(tokenizer.keys());
     keys.push(("general.quantization_version".to_owned(), Value::U32(2)));
-    keys.push((
-        "general.file_type".to_owned(),
-        Value::U32(file_type(target)),
-    ));
+    keys.push(("general.file_type".to_owned(), Value::U32(file_type(target))));
     Ok(keys)
 }
 
@@ -57,10 +43,7 @@ fn model(c: &Config) -> Vec<(&'static str, Value)> {
         ("embedding_length", Value::U32(c.hidden)),
         ("feed_forward_length", Value::U32(c.ffn)),
         ("attention.head_count", Value::U32(c.heads)),
-        (
-            "attention.head_count_kv",
-            Value::Array(Array::I32(kv_heads)),
-        ),
+        ("attention.head_count_kv", Value::Array(Array::I32(kv_heads))),
         ("rope.freq_base", Value::F32(c.rope_base_full)),
         ("rope.freq_base_swa", Value::F32(c.rope_base)),
         ("attention.layer_norm_rms_epsilon", Value::F32(c.eps)),
@@ -69,19 +52,13 @@ fn model(c: &Config) -> Vec<(&'static str, Value)> {
         ("attention.key_length", Value::U32(c.head_dim_full)),
         ("attention.value_length", Value::U32(c.head_dim_full)),
     ];
-    keys.extend(
-        c.softcap
-            .map(|cap| ("final_logit_softcapping", Value::F32(cap))),
-    );
+    keys.extend(c.softcap.map(|cap| ("final_logit_softcapping", Value::F32(cap))));
     keys.extend([
         ("attention.sliding_window", Value::U32(c.window)),
         // Two features of related models that this one does not have; some readers insist on the keys.
         ("attention.shared_kv_layers", Value::U32(0)),
         ("embedding_length_per_layer_input", Value::U32(0)),
-        (
-            "attention.sliding_window_pattern",
-            Value::Array(Array::Bool(c.sliding.clone())),
-        ),
+        ("attention.sliding_window_pattern", Value::Array(Array::Bool(c.sliding.clone()))),
         ("attention.key_length_swa", Value::U32(c.head_dim)),
         ("attention.value_length_swa", Value::U32(c.head_dim)),
         ("expert_feed_forward_length", Value::U32(c.expert_ffn)),
@@ -99,34 +76,18 @@ fn sampler(directory: &Path) -> Result<Vec<(&'static str, Value)>> {
         return Ok(Vec::new());
     };
     let root = file.root();
-    let bound = root
-        .get("sampler_config")
-        .and_then(|sampler| sampler.get("entropy_bound"));
-    let integer = |key| {
-        root.get(key)
-            .map(|node| node.u32().map(Value::U32))
-            .transpose()
-    };
-    let number = |key| {
-        root.get(key)
-            .map(|node| node.f32().map(Value::F32))
-            .transpose()
-    };
+    let bound = root.get("sampler_config").and_then(|sampler| sampler.get("entropy_bound"));
+    let integer = |key| root.get(key).map(|node| node.u32().map(Value::U32)).transpose();
+    let number = |key| root.get(key).map(|node| node.f32().map(Value::F32)).transpose();
     let keys = [
         ("max_steps", integer("max_denoising_steps")?),
         ("t_min", number("t_min")?),
         ("t_max", number("t_max")?),
-        (
-            "entropy_bound",
-            bound.map(|node| node.f32().map(Value::F32)).transpose()?,
-        ),
+        ("entropy_bound", bound.map(|node| node.f32().map(Value::F32)).transpose()?),
         ("stability_threshold", integer("stability_threshold")?),
         ("confidence_threshold", number("confidence_threshold")?),
     ];
-    Ok(keys
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value?)))
-        .collect())
+    Ok(keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
 }
 
 /// The number that stands for "mostly this format".
@@ -177,13 +138,7 @@ fn rounded(n: f64) -> String {
 mod tests {
     #[test]
     fn sizes_are_rounded_to_two_digits() {
-        let cases = [
-            (171_000.0, "171K"),
-            (2.1e6, "2.1M"),
-            (2.54e9, "2.5B"),
-            (9.96e9, "10B"),
-            (430.0, "0.43K"),
-        ];
+        let cases = [(171_000.0, "171K"), (2.1e6, "2.1M"), (2.54e9, "2.5B"), (9.96e9, "10B"), (430.0, "0.43K")];
         for (n, text) in cases {
             assert_eq!(super::rounded(n), text);
         }

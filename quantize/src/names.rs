@@ -81,26 +81,10 @@ fn outside_layers(c: &Config) -> Vec<Expected> {
     vec![
         decoder("token_embd.weight", "embed_tokens.weight", &[vocab, hidden]),
         decoder("output_norm.weight", "norm.weight", &[hidden]),
-        decoder(
-            "self_cond_pre_norm.weight",
-            "self_conditioning.pre_norm.weight",
-            &[hidden],
-        ),
-        decoder(
-            "self_cond_gate.weight",
-            "self_conditioning.gate_proj.weight",
-            &[ffn, hidden],
-        ),
-        decoder(
-            "self_cond_up.weight",
-            "self_conditioning.up_proj.weight",
-            &[ffn, hidden],
-        ),
-        decoder(
-            "self_cond_down.weight",
-            "self_conditioning.down_proj.weight",
-            &[hidden, ffn],
-        ),
+        decoder("self_cond_pre_norm.weight", "self_conditioning.pre_norm.weight", &[hidden]),
+        decoder("self_cond_gate.weight", "self_conditioning.gate_proj.weight", &[ffn, hidden]),
+        decoder("self_cond_up.weight", "self_conditioning.up_proj.weight", &[ffn, hidden]),
+        decoder("self_cond_down.weight", "self_conditioning.down_proj.weight", &[hidden, ffn]),
         Expected {
             name: "rope_freqs.weight".to_owned(),
             shape: vec![factors.len()],
@@ -112,91 +96,35 @@ fn outside_layers(c: &Config) -> Vec<Expected> {
 /// What the rotary frequencies of full layers are divided by: 1 for the pairs that rotate, and for the others so much
 /// that they stand still.
 fn rope_factors(c: &Config) -> Vec<f32> {
-    (0..c.head_dim_full / 2)
-        .map(|pair| {
-            if pair < c.rotated_pairs_full {
-                1.0
-            } else {
-                1e30
-            }
-        })
-        .collect()
+    (0..c.head_dim_full / 2).map(|pair| if pair < c.rotated_pairs_full { 1.0 } else { 1e30 }).collect()
 }
 
 fn of_layer(c: &Config, n: usize) -> Vec<Expected> {
-    let (hidden, ffn, expert_ffn, experts) = (
-        c.hidden as usize,
-        c.ffn as usize,
-        c.expert_ffn as usize,
-        c.experts as usize,
-    );
+    let (hidden, ffn, expert_ffn, experts) =
+        (c.hidden as usize, c.ffn as usize, c.expert_ffn as usize, c.experts as usize);
     let dim = c.head_dim_of(n) as usize;
     let (q, kv) = (c.heads as usize * dim, c.kv_heads[n] as usize * dim);
     let mut layer: Vec<(&str, &str, Vec<usize>)> = vec![
         ("attn_norm.weight", "input_layernorm.weight", vec![hidden]),
         ("attn_q.weight", "self_attn.q_proj.weight", vec![q, hidden]),
         ("attn_k.weight", "self_attn.k_proj.weight", vec![kv, hidden]),
-        (
-            "attn_output.weight",
-            "self_attn.o_proj.weight",
-            vec![hidden, q],
-        ),
+        ("attn_output.weight", "self_attn.o_proj.weight", vec![hidden, q]),
         ("attn_q_norm.weight", "self_attn.q_norm.weight", vec![dim]),
         ("attn_k_norm.weight", "self_attn.k_norm.weight", vec![dim]),
-        (
-            "post_attention_norm.weight",
-            "post_attention_layernorm.weight",
-            vec![hidden],
-        ),
-        (
-            "ffn_norm.weight",
-            "pre_feedforward_layernorm.weight",
-            vec![hidden],
-        ),
+        ("post_attention_norm.weight", "post_attention_layernorm.weight", vec![hidden]),
+        ("ffn_norm.weight", "pre_feedforward_layernorm.weight", vec![hidden]),
         ("ffn_gate.weight", "mlp.gate_proj.weight", vec![ffn, hidden]),
         ("ffn_up.weight", "mlp.up_proj.weight", vec![ffn, hidden]),
         ("ffn_down.weight", "mlp.down_proj.weight", vec![hidden, ffn]),
-        (
-            "post_ffw_norm_1.weight",
-            "post_feedforward_layernorm_1.weight",
-            vec![hidden],
-        ),
-        (
-            "pre_ffw_norm_2.weight",
-            "pre_feedforward_layernorm_2.weight",
-            vec![hidden],
-        ),
-        (
-            "ffn_gate_inp.weight",
-            "router.proj.weight",
-            vec![experts, hidden],
-        ),
+        ("post_ffw_norm_1.weight", "post_feedforward_layernorm_1.weight", vec![hidden]),
+        ("pre_ffw_norm_2.weight", "pre_feedforward_layernorm_2.weight", vec![hidden]),
+        ("ffn_gate_inp.weight", "router.proj.weight", vec![experts, hidden]),
         ("ffn_gate_inp.scale", "router.scale", vec![hidden]),
-        (
-            "ffn_gate_up_exps.weight",
-            "experts.gate_up_proj",
-            vec![experts, 2 * expert_ffn, hidden],
-        ),
-        (
-            "ffn_down_exps.weight",
-            "experts.down_proj",
-            vec![experts, hidden, expert_ffn],
-        ),
-        (
-            "ffn_down_exps.scale",
-            "router.per_expert_scale",
-            vec![experts],
-        ),
-        (
-            "post_ffw_norm_2.weight",
-            "post_feedforward_layernorm_2.weight",
-            vec![hidden],
-        ),
-        (
-            "post_ffw_norm.weight",
-            "post_feedforward_layernorm.weight",
-            vec![hidden],
-        ),
+        ("ffn_gate_up_exps.weight", "experts.gate_up_proj", vec![experts, 2 * expert_ffn, hidden]),
+        ("ffn_down_exps.weight", "experts.down_proj", vec![experts, hidden, expert_ffn]),
+        ("ffn_down_exps.scale", "router.per_expert_scale", vec![experts]),
+        ("post_ffw_norm_2.weight", "post_feedforward_layernorm_2.weight", vec![hidden]),
+        ("post_ffw_norm.weight", "post_feedforward_layernorm.weight", vec![hidden]),
         ("layer_output_scale.weight", "layer_scalar", vec![1]),
     ];
     // On full layers V is what K is before its norm.
@@ -208,14 +136,8 @@ fn of_layer(c: &Config, n: usize) -> Vec<Expected> {
         origin: Origin::Checkpoint(hf),
         shape,
     };
-    let decoder = layer
-        .into_iter()
-        .map(|(name, hf, shape)| tensor(name, format!("{DECODER}layers.{n}.{hf}"), shape));
+    let decoder = layer.into_iter().map(|(name, hf, shape)| tensor(name, format!("{DECODER}layers.{n}.{hf}"), shape));
     // Prompt and canvas go through the same layers with different scalars: this one is the encoder's.
-    let scalar = tensor(
-        "enc_layer_output_scale.weight",
-        format!("{ENCODER}layers.{n}.layer_scalar"),
-        vec![1],
-    );
+    let scalar = tensor("enc_layer_output_scale.weight", format!("{ENCODER}layers.{n}.layer_scalar"), vec![1]);
     decoder.chain([scalar]).collect()
 }

@@ -26,18 +26,10 @@ pub enum Input {
 }
 
 /// All steps in file order, or what does not fit. `directory` is for messages.
-pub fn make(
-    directory: &Path,
-    config: &Config,
-    checkpoint: &Checkpoint,
-    target: &'static Format,
-) -> Result<Vec<Step>> {
+pub fn make(directory: &Path, config: &Config, checkpoint: &Checkpoint, target: &'static Format) -> Result<Vec<Step>> {
     let expected = names::expected(config);
     check_names(&expected, checkpoint)?;
-    expected
-        .into_iter()
-        .map(|tensor| step(directory, tensor, checkpoint, target))
-        .collect()
+    expected.into_iter().map(|tensor| step(directory, tensor, checkpoint, target)).collect()
 }
 
 /// Every tensor of the checkpoint must be one whose purpose is known: what is silently left out would be missed later.
@@ -63,12 +55,7 @@ fn check_names(expected: &[Expected], checkpoint: &Checkpoint) -> Result<()> {
     Ok(())
 }
 
-fn step(
-    directory: &Path,
-    tensor: Expected,
-    checkpoint: &Checkpoint,
-    target: &'static Format,
-) -> Result<Step> {
+fn step(directory: &Path, tensor: Expected, checkpoint: &Checkpoint, target: &'static Format) -> Result<Step> {
     let input = match tensor.origin {
         Origin::Generated(numbers) => Input::Generated(numbers),
         Origin::Checkpoint(name) => {
@@ -76,10 +63,7 @@ fn step(
             let source = checkpoint.get(&name).or_else(shared);
             let source = source.ok_or_else(|| Error::tensor(directory, &name, "is missing"))?;
             if source.shape != tensor.shape {
-                let what = format!(
-                    "has shape {:?}, but config.json asks for {:?}",
-                    source.shape, tensor.shape
-                );
+                let what = format!("has shape {:?}, but config.json asks for {:?}", source.shape, tensor.shape);
                 return Err(source.error(what));
             }
             source.format()?;
@@ -88,14 +72,7 @@ fn step(
     };
     let format = format(&tensor.name, &tensor.shape, target)?;
     let shape = tensor.shape.into_iter().rev().collect();
-    Ok(Step {
-        plan: Plan {
-            name: tensor.name,
-            shape,
-            format,
-        },
-        input,
-    })
+    Ok(Step { plan: Plan { name: tensor.name, shape, format }, input })
 }
 
 /// How a tensor is stored: vectors, norms, scales and the router in F32, whatever the target; the others in the target
@@ -105,11 +82,8 @@ pub fn format(name: &str, shape: &[usize], target: &'static Format) -> Result<&'
         && name.ends_with("weight")
         && !name.contains("_norm.weight")
         && !name.contains("ffn_gate_inp.weight");
-    let rows_fit = shape
-        .last()
-        .is_some_and(|&row| target.row_bytes(row).is_some());
-    let by_name =
-        |name| quant::by_name(name).ok_or_else(|| Error::Internal(format!("no format {name}")));
+    let rows_fit = shape.last().is_some_and(|&row| target.row_bytes(row).is_some());
+    let by_name = |name| quant::by_name(name).ok_or_else(|| Error::Internal(format!("no format {name}")));
     match (is_matrix, rows_fit) {
         (true, true) => Ok(target),
         (true, false) => by_name("F16"),

@@ -32,10 +32,7 @@ impl Tokenizer {
         let ids = vocabulary::ids(&root, &model)?;
         let tokens = vocabulary::tokens(&model, &ids, config.vocab)?;
         let special = vocabulary::special_texts(&root, settings.as_ref())?;
-        let kinds = tokens
-            .iter()
-            .map(|text| vocabulary::kind(text, &special))
-            .collect();
+        let kinds = tokens.iter().map(|text| vocabulary::kind(text, &special)).collect();
         let main_config = File::read(&directory.join("config.json"))?;
         Ok(Tokenizer {
             kinds,
@@ -54,27 +51,13 @@ impl Tokenizer {
         let kinds = self.kinds.iter().map(|&kind| kind as i32).collect();
         let mut keys = vec![
             key("ggml.model", Value::String("gemma4".to_owned())),
-            key(
-                "ggml.tokens",
-                Value::Array(Array::String(self.tokens.iter().collect())),
-            ),
+            key("ggml.tokens", Value::Array(Array::String(self.tokens.iter().collect()))),
             key("ggml.scores", Value::Array(Array::F32(scores))),
             key("ggml.token_type", Value::Array(Array::I32(kinds))),
-            key(
-                "ggml.merges",
-                Value::Array(Array::String(self.merges.clone())),
-            ),
+            key("ggml.merges", Value::Array(Array::String(self.merges.clone()))),
         ];
-        keys.extend(
-            self.special_ids
-                .iter()
-                .map(|(name, id)| key(&format!("ggml.{name}_token_id"), Value::U32(*id))),
-        );
-        keys.extend(
-            self.chat_template
-                .iter()
-                .map(|text| key("chat_template", Value::String(text.clone()))),
-        );
+        keys.extend(self.special_ids.iter().map(|(name, id)| key(&format!("ggml.{name}_token_id"), Value::U32(*id))));
+        keys.extend(self.chat_template.iter().map(|text| key("chat_template", Value::String(text.clone()))));
         keys.push(key("ggml.add_space_prefix", Value::Bool(false)));
         keys.push(key("ggml.add_bos_token", Value::Bool(true)));
         keys
@@ -91,36 +74,24 @@ fn special_ids(
     let mut found = Vec::new();
     for (name, key) in NAMED {
         let text = settings.and_then(|s| s.get(&format!("{name}_token")));
-        let number = config
-            .get("text_config")
-            .and_then(|c| c.get(&format!("{name}_token_id")));
+        let number = config.get("text_config").and_then(|c| c.get(&format!("{name}_token_id")));
         let id = match (text, number) {
             (Some(node), _) => {
-                let text =
-                    text_of(&node).ok_or_else(|| node.error("is not the text of a token"))?;
-                Some(
-                    *ids.get(text)
-                        .ok_or_else(|| node.error(format!("{text:?} is not in tokenizer.json")))?,
-                )
+                let text = text_of(&node).ok_or_else(|| node.error("is not the text of a token"))?;
+                Some(*ids.get(text).ok_or_else(|| node.error(format!("{text:?} is not in tokenizer.json")))?)
             }
             // A list names all tokens that end a text, the main one first.
-            (None, Some(node)) if node.is_list() => {
-                node.list()?.first().map(Node::u32).transpose()?
-            }
+            (None, Some(node)) if node.is_list() => node.list()?.first().map(Node::u32).transpose()?,
             (None, Some(node)) => Some(node.u32()?),
             (None, None) => None,
         };
         match id {
             Some(id) if id < vocab => found.push((key.to_owned(), id)),
             Some(id) => {
-                return Err(config.error(format!(
-                    "{name}_token_id is {id}, but vocab_size is {vocab}"
-                )));
+                return Err(config.error(format!("{name}_token_id is {id}, but vocab_size is {vocab}")));
             }
             None if ["bos", "eos"].contains(&name) => {
-                return Err(config.error(format!(
-                    "names no {name} token, and neither does tokenizer_config.json"
-                )));
+                return Err(config.error(format!("names no {name} token, and neither does tokenizer_config.json")));
             }
             None => {}
         }
@@ -132,9 +103,7 @@ fn special_ids(
 fn chat_template(directory: &Path, settings: Option<&Node>) -> Result<Option<String>> {
     let path = directory.join("chat_template.jinja");
     if path.exists() {
-        return std::fs::read_to_string(&path)
-            .map(Some)
-            .map_err(|e| Error::io(&path, e));
+        return std::fs::read_to_string(&path).map(Some).map_err(|e| Error::io(&path, e));
     }
     let Some(node) = settings.and_then(|s| s.get("chat_template")) else {
         log::warn(|| format!("{}: no chat template found", directory.display()));

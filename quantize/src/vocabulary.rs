@@ -20,24 +20,12 @@ pub enum Kind {
 }
 
 /// Special tokens that users see: how the model calls tools and opens its channels.
-const VISIBLE: [&str; 7] = [
-    "<|tool_call>",
-    "<tool_call|>",
-    "<|tool_response>",
-    "<tool_response|>",
-    "<|\"|>",
-    "<|channel>",
-    "<channel|>",
-];
+const VISIBLE: [&str; 7] =
+    ["<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>", "<|channel>", "<channel|>"];
 
 /// The special tokens with a key of their own: the name in `tokenizer_config.json`, and in the file.
-pub const NAMED: [(&str, &str); 5] = [
-    ("bos", "bos"),
-    ("eos", "eos"),
-    ("unk", "unknown"),
-    ("pad", "padding"),
-    ("mask", "mask"),
-];
+pub const NAMED: [(&str, &str); 5] =
+    [("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"), ("mask", "mask")];
 
 /// Every token's id: the vocabulary and the added tokens.
 pub fn ids<'a>(root: &Node<'a>, model: &Node<'a>) -> Result<HashMap<&'a str, u32>> {
@@ -49,9 +37,7 @@ pub fn ids<'a>(root: &Node<'a>, model: &Node<'a>) -> Result<HashMap<&'a str, u32
         let (text, id) = (token.need("content")?.str()?, token.need("id")?.u32()?);
         match ids.insert(text, id) {
             Some(other) if other != id => {
-                return Err(token.error(format!(
-                    "{text:?} has id {id} here and {other} in the vocabulary"
-                )));
+                return Err(token.error(format!("{text:?} has id {id} here and {other} in the vocabulary")));
             }
             _ => {}
         }
@@ -60,8 +46,7 @@ pub fn ids<'a>(root: &Node<'a>, model: &Node<'a>) -> Result<HashMap<&'a str, u32
 }
 
 fn added_tokens<'a>(root: &Node<'a>) -> Result<Vec<Node<'a>>> {
-    root.get("added_tokens")
-        .map_or(Ok(Vec::new()), |list| list.list())
+    root.get("added_tokens").map_or(Ok(Vec::new()), |list| list.list())
 }
 
 /// The texts by id, without gaps.
@@ -70,53 +55,31 @@ pub fn tokens(model: &Node, ids: &HashMap<&str, u32>, vocab: u32) -> Result<Vec<
     let mut tokens = vec![None; vocab as usize];
     for (&text, &id) in ids {
         let Some(slot) = tokens.get_mut(id as usize) else {
-            return Err(wrong(format!(
-                "token {text:?} has id {id}, but config.json says vocab_size {vocab}"
-            )));
+            return Err(wrong(format!("token {text:?} has id {id}, but config.json says vocab_size {vocab}")));
         };
         if let Some(other) = slot.replace(text) {
-            return Err(wrong(format!(
-                "tokens {other:?} and {text:?} have the same id {id}"
-            )));
+            return Err(wrong(format!("tokens {other:?} and {text:?} have the same id {id}")));
         }
     }
-    let missing = |id| {
-        wrong(format!(
-            "no token has id {id}, but config.json says vocab_size {vocab}"
-        ))
-    };
-    tokens
-        .iter()
-        .enumerate()
-        .map(|(id, text)| text.map(str::to_owned).ok_or_else(|| missing(id)))
-        .collect()
+    let missing = |id| wrong(format!("no token has id {id}, but config.json says vocab_size {vocab}"));
+    tokens.iter().enumerate().map(|(id, text)| text.map(str::to_owned).ok_or_else(|| missing(id))).collect()
 }
 
 /// Which texts are special. `tokenizer_config.json` has the list, in entries of several kinds. Where it has none but the
 /// five ordinary ones, the flags in `tokenizer.json` stand in; they are not added to a longer list, because unused tokens
 /// are flagged as well.
-pub fn special_texts<'a>(
-    root: &Node<'a>,
-    settings: Option<&Node<'a>>,
-) -> Result<BTreeSet<&'a str>> {
+pub fn special_texts<'a>(root: &Node<'a>, settings: Option<&Node<'a>>) -> Result<BTreeSet<&'a str>> {
     let (mut ordinary, mut special) = (BTreeSet::new(), BTreeSet::new());
     let members = settings.map_or(Ok(Vec::new()), Node::members)?;
     for (name, value) in &members {
         match name.strip_suffix("_token") {
-            Some(short) if NAMED.iter().any(|(named, _)| *named == short) => {
-                ordinary.extend(text_of(value))
-            }
+            Some(short) if NAMED.iter().any(|(named, _)| *named == short) => ordinary.extend(text_of(value)),
             Some(_) => special.extend(text_of(value)),
             None if name.ends_with("special_tokens") && value.is_list() => {
                 special.extend(value.list()?.iter().filter_map(text_of));
             }
             None if name.ends_with("special_tokens") && value.is_object() => {
-                special.extend(
-                    value
-                        .members()?
-                        .iter()
-                        .filter_map(|(_, value)| text_of(value)),
-                );
+                special.extend(value.members()?.iter().filter_map(|(_, value)| text_of(value)));
             }
             None => {}
         }
@@ -139,9 +102,7 @@ pub fn text_of<'a>(node: &Node<'a>) -> Option<&'a str> {
 
 /// What the token `text` is.
 pub fn kind(text: &str, special: &BTreeSet<&str>) -> Kind {
-    let hex = text
-        .strip_prefix("<0x")
-        .and_then(|rest| rest.strip_suffix('>'));
+    let hex = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     let is_digit = |b: u8| b.is_ascii_digit() || (b'A'..=b'F').contains(&b);
     if hex.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(is_digit)) {
         Kind::Byte
@@ -162,21 +123,10 @@ pub fn merges(list: &Node) -> Result<Strings> {
             let [left, right] = &merge.list()?[..] else {
                 return Err(merge.error("is not a pair"));
             };
-            merges.push(&format!(
-                "{} {}",
-                checked(&merge, left.str()?)?,
-                checked(&merge, right.str()?)?
-            ));
+            merges.push(&format!("{} {}", checked(&merge, left.str()?)?, checked(&merge, right.str()?)?));
         } else {
-            let (left, right) = merge
-                .str()?
-                .split_once(' ')
-                .ok_or_else(|| merge.error("is not a pair"))?;
-            merges.push(&format!(
-                "{} {}",
-                checked(&merge, left)?,
-                checked(&merge, right)?
-            ));
+            let (left, right) = merge.str()?.split_once(' ').ok_or_else(|| merge.error("is not a pair"))?;
+            merges.push(&format!("{} {}", checked(&merge, left)?, checked(&merge, right)?));
         }
     }
     return Ok(merges);

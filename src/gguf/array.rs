@@ -51,9 +51,7 @@ impl Strings {
     /// All of them, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         let mut start = 0;
-        self.ends
-            .iter()
-            .map(move |&end| &self.text[std::mem::replace(&mut start, end)..end])
+        self.ends.iter().map(move |&end| &self.text[std::mem::replace(&mut start, end)..end])
     }
 
     /// Adds one at the end.
@@ -182,10 +180,7 @@ impl Array {
 }
 
 fn read_strings(c: &mut Cursor, n: usize) -> What<Strings> {
-    let mut strings = Strings {
-        text: String::new(),
-        ends: Vec::with_capacity(n),
-    };
+    let mut strings = Strings { text: String::new(), ends: Vec::with_capacity(n) };
     for i in 0..n {
         strings.push(c.string().map_err(|what| format!("element {i}: {what}"))?);
     }

@@ -25,11 +25,7 @@ impl<'a> Cursor<'a> {
     /// The next `n` bytes.
     pub fn bytes(&mut self, n: usize) -> What<&'a [u8]> {
         if n > self.left() {
-            return Err(format!(
-                "the file ends: {n} bytes needed at byte {}, {} left",
-                self.at,
-                self.left()
-            ));
+            return Err(format!("the file ends: {n} bytes needed at byte {}, {} left", self.at, self.left()));
         }
         let bytes = &self.data[self.at..self.at + n];
         self.at += n;
@@ -60,20 +56,11 @@ impl<'a> Cursor<'a> {
         usize::try_from(count)
             .ok()
             .filter(|&n| n <= most)
-            .ok_or_else(|| {
-                format!(
-                    "{count} {items} cannot fit into the {} bytes left",
-                    self.left()
-                )
-            })
+            .ok_or_else(|| format!("{count} {items} cannot fit into the {} bytes left", self.left()))
     }
 
     /// `count` numbers.
-    pub fn numbers<const N: usize, T>(
-        &mut self,
-        count: usize,
-        of: fn([u8; N]) -> T,
-    ) -> What<Vec<T>> {
+    pub fn numbers<const N: usize, T>(&mut self, count: usize, of: fn([u8; N]) -> T) -> What<Vec<T>> {
         let size = count.checked_mul(N).ok_or("the array's size overflows")?;
         let (items, _) = self.bytes(size)?.as_chunks::<N>();
         Ok(items.iter().map(|&bytes| of(bytes)).collect())
@@ -83,8 +70,7 @@ impl<'a> Cursor<'a> {
     pub fn string(&mut self) -> What<&'a str> {
         let length = self.count(1, "bytes of text")?;
         let start = self.at;
-        std::str::from_utf8(self.bytes(length)?)
-            .map_err(|e| format!("the text at byte {start} is not UTF-8: {e}"))
+        std::str::from_utf8(self.bytes(length)?).map_err(|e| format!("the text at byte {start} is not UTF-8: {e}"))
     }
 
     /// A bool: one byte, 0 or 1.

@@ -37,11 +37,7 @@ impl Metadata {
                 return Err(Error::key(file, key, "appears twice"));
             }
         }
-        Ok(Metadata {
-            file: file.to_owned(),
-            entries,
-            index,
-        })
+        Ok(Metadata { file: file.to_owned(), entries, index })
     }
 
     /// The file the keys are from, for messages.
@@ -104,9 +100,7 @@ impl Metadata {
     /// The integer `key`, of any integer type, if there.
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>> {
         let value = self.typed(key, "an integer", Value::as_integer)?;
-        let fits = |n: i128| {
-            u32::try_from(n).map_err(|_| self.error(key, format!("{n} does not fit a u32")))
-        };
+        let fits = |n: i128| u32::try_from(n).map_err(|_| self.error(key, format!("{n} does not fit a u32")));
         value.map(fits).transpose()
     }
 
@@ -133,16 +127,12 @@ impl Metadata {
 
     /// The array `key` of any integer type, if there.
     pub fn opt_u32s(&self, key: &str) -> Result<Option<Vec<u32>>> {
-        self.elements(key, "array of non-negative 32-bit integers", |v| {
-            u32::try_from(v.as_integer()?).ok()
-        })
+        self.elements(key, "array of non-negative 32-bit integers", |v| u32::try_from(v.as_integer()?).ok())
     }
 
     /// The array `key` of any integer type, if there.
     pub fn opt_i32s(&self, key: &str) -> Result<Option<Vec<i32>>> {
-        self.elements(key, "array of 32-bit integers", |v| {
-            i32::try_from(v.as_integer()?).ok()
-        })
+        self.elements(key, "array of 32-bit integers", |v| i32::try_from(v.as_integer()?).ok())
     }
 
     /// The array `key` of any numeric type, if there.
@@ -159,21 +149,11 @@ impl Metadata {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        let wrong = || {
-            self.error(
-                key,
-                format!("is {}, expected {expected}", value.type_name()),
-            )
-        };
+        let wrong = || self.error(key, format!("is {}, expected {expected}", value.type_name()));
         convert(value).map(Some).ok_or_else(wrong)
     }
 
-    fn elements<T>(
-        &self,
-        key: &str,
-        expected: &str,
-        convert: impl Fn(&Value) -> Option<T>,
-    ) -> Result<Option<Vec<T>>> {
+    fn elements<T>(&self, key: &str, expected: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<Vec<T>>> {
         let array = self.typed(key, expected, |v| match v {
             Value::Array(Array::String(_) | Array::Bool(_)) => None,
             Value::Array(a) => Some(a),

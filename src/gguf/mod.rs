@@ -111,19 +111,13 @@ pub const MAX_DIMS: usize = 4;
 fn tensor_bytes(shape: &[usize], format: &Format) -> Result<usize, String> {
     let (name, block) = (format.name, format.block);
     if shape.is_empty() || shape.len() > MAX_DIMS {
-        return Err(format!(
-            "{} dimensions, expected 1 to {MAX_DIMS}",
-            shape.len()
-        ));
+        return Err(format!("{} dimensions, expected 1 to {MAX_DIMS}", shape.len()));
     }
     if shape.contains(&0) {
         return Err(format!("a dimension of {shape:?} is zero"));
     }
     if !shape[0].is_multiple_of(block) {
-        return Err(format!(
-            "rows of {} elements are no multiple of {name}'s block of {block}",
-            shape[0]
-        ));
+        return Err(format!("rows of {} elements are no multiple of {name}'s block of {block}", shape[0]));
     }
     // ggml counts elements and bytes in i64.
     let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));

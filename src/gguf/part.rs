@@ -52,75 +52,44 @@ impl Part {
         let metadata = read_metadata(path, &mut c, header.keys)?;
         let alignment = super::alignment(&metadata)?;
         let tensors = read_tensors(path, &mut c, header.tensors, alignment, data.len())?;
-        Ok(Part {
-            path: path.to_owned(),
-            version: header.version,
-            alignment,
-            metadata,
-            tensors,
-            owner,
-        })
+        Ok(Part { path: path.to_owned(), version: header.version, alignment, metadata, tensors, owner })
     }
 }
 
 fn read_header(c: &mut Cursor) -> What<Header> {
     let in_header = |what| format!("header: {what}");
-    let magic = c
-        .bytes(4)
-        .map_err(|_| "is too short for a GGUF file".to_owned())?;
+    let magic = c.bytes(4).map_err(|_| "is too short for a GGUF file".to_owned())?;
     if magic != b"GGUF" {
-        return Err(format!(
-            "is not a GGUF file: it begins with {}",
-            magic.escape_ascii()
-        ));
+        return Err(format!("is not a GGUF file: it begins with {}", magic.escape_ascii()));
     }
     let version = c.u32().map_err(in_header)?;
     match version {
         2 | 3 => {}
         // A small number with its bytes swapped.
         v if v != 0 && v & 0xffff == 0 => {
-            return Err(
-                "is a big-endian GGUF file, only little-endian ones are supported".to_owned(),
-            );
+            return Err("is a big-endian GGUF file, only little-endian ones are supported".to_owned());
         }
         v => {
-            return Err(format!(
-                "GGUF version {v} is not supported, expected 2 or 3"
-            ));
+            return Err(format!("GGUF version {v} is not supported, expected 2 or 3"));
         }
     }
     let tensors = c.u64().map_err(in_header)?;
     let keys = c.u64().map_err(in_header)?;
     // The smallest key has one letter and a one-byte value; the smallest tensor has no name and one dimension.
-    for (count, min_bytes, what) in [
-        (keys, 8 + 1 + 4 + 1, "keys"),
-        (tensors, 8 + 4 + 8 + 4 + 8, "tensors"),
-    ] {
+    for (count, min_bytes, what) in [(keys, 8 + 1 + 4 + 1, "keys"), (tensors, 8 + 4 + 8 + 4 + 8, "tensors")] {
         if count > (c.left() / min_bytes) as u64 {
-            return Err(format!(
-                "header: {count} {what} cannot fit into the {} bytes left",
-                c.left()
-            ));
+            return Err(format!("header: {count} {what} cannot fit into the {} bytes left", c.left()));
         }
     }
-    Ok(Header {
-        version,
-        tensors,
-        keys,
-    })
+    Ok(Header { version, tensors, keys })
 }
 
 fn read_metadata(path: &Path, c: &mut Cursor, keys: u64) -> Result<Metadata> {
     let mut entries = Vec::with_capacity(keys as usize);
     for i in 0..keys {
-        let key = c
-            .string()
-            .map_err(|what| Error::file(path, format!("name of key number {i}: {what}")))?;
+        let key = c.string().map_err(|what| Error::file(path, format!("name of key number {i}: {what}")))?;
         let value = c.u32().and_then(|id| Value::read(id, c));
-        entries.push((
-            key.to_owned(),
-            value.map_err(|what| Error::key(path, key, what))?,
-        ));
+        entries.push((key.to_owned(), value.map_err(|what| Error::key(path, key, what))?));
     }
     Metadata::new(path, entries)
 }
@@ -137,25 +106,15 @@ fn read_tensors(
     let mut tensors = Vec::with_capacity(count as usize);
     let mut expected: usize = 0;
     for i in 0..count {
-        let name = read_name(c)
-            .map_err(|what| Error::file(path, format!("name of tensor number {i}: {what}")))?;
+        let name = read_name(c).map_err(|what| Error::file(path, format!("name of tensor number {i}: {what}")))?;
         let wrong = |what| Error::tensor(path, name, what);
         let (shape, format, offset) = read_info(c).map_err(wrong)?;
         let bytes = tensor_bytes(&shape, format).map_err(wrong)?;
         if offset != expected as u64 {
-            return Err(wrong(format!(
-                "starts at {offset} of the data section, expected {expected}"
-            )));
+            return Err(wrong(format!("starts at {offset} of the data section, expected {expected}")));
         }
         // `start` is relative to the data section until its place is known.
-        tensors.push(TensorInfo {
-            name: name.to_owned(),
-            shape,
-            format,
-            part: 0,
-            start: expected,
-            bytes,
-        });
+        tensors.push(TensorInfo { name: name.to_owned(), shape, format, part: 0, start: expected, bytes });
         expected = bytes
             .checked_next_multiple_of(alignment)
             .and_then(|padded| expected.checked_add(padded))
@@ -166,11 +125,7 @@ fn read_tensors(
         let start = data_start.and_then(|data| data.checked_add(info.start));
         let end = start.and_then(|start| start.checked_add(info.bytes));
         let (Some(start), Some(end)) = (start, end) else {
-            return Err(Error::tensor(
-                path,
-                &info.name,
-                "its place in the file overflows",
-            ));
+            return Err(Error::tensor(path, &info.name, "its place in the file overflows"));
         };
         if end > file_bytes {
             let what = format!("ends at byte {end}, but the file has {file_bytes}: truncated?");
@@ -184,10 +139,7 @@ fn read_tensors(
 fn read_name<'a>(c: &mut Cursor<'a>) -> What<&'a str> {
     let name = c.string()?;
     if name.len() > MAX_NAME {
-        return Err(format!(
-            "`{name}` has {} bytes, at most {MAX_NAME} are allowed",
-            name.len()
-        ));
+        return Err(format!("`{name}` has {} bytes, at most {MAX_NAME} are allowed", name.len()));
     }
     Ok(name)
 }
@@ -199,9 +151,7 @@ fn read_info(c: &mut Cursor) -> What<(Vec<usize>, &'static Format, u64)> {
         return Err(format!("{n_dims} dimensions, expected 1 to {MAX_DIMS}"));
     }
     let dim = |n: u64| usize::try_from(n).map_err(|_| format!("dimension {n} is too large"));
-    let shape = (0..n_dims)
-        .map(|_| c.u64().and_then(dim))
-        .collect::<What<_>>()?;
+    let shape = (0..n_dims).map(|_| c.u64().and_then(dim)).collect::<What<_>>()?;
     let id = c.u32()?;
     let format = quant::by_id(id).ok_or_else(|| match type_name(id) {
         Some(name) => format!("type {name} (id {id}) is not supported"),
@@ -221,8 +171,5 @@ fn type_name(id: u32) -> Option<&'static str> {
         "BF16", RETIRED, RETIRED, RETIRED, "TQ1_0", "TQ2_0", RETIRED, RETIRED, RETIRED, "MXFP4",
         "NVFP4", "Q1_0", "Q2_0",
     ];
-    NAMES
-        .get(id as usize)
-        .copied()
-        .filter(|&name| name != RETIRED)
+    NAMES.get(id as usize).copied().filter(|&name| name != RETIRED)
 }

@@ -42,17 +42,8 @@ impl Gguf {
 
     fn from_parts(parts: Vec<Part>) -> Result<Gguf> {
         let mut parts = parts.into_iter().enumerate();
-        let (_, first) = parts
-            .next()
-            .ok_or_else(|| Error::Internal("a file without parts".to_owned()))?;
-        let Part {
-            path,
-            owner,
-            version,
-            alignment,
-            metadata,
-            tensors,
-        } = first;
+        let (_, first) = parts.next().ok_or_else(|| Error::Internal("a file without parts".to_owned()))?;
+        let Part { path, owner, version, alignment, metadata, tensors } = first;
         let mut gguf = Gguf {
             path,
             metadata,
@@ -73,11 +64,7 @@ impl Gguf {
 
     fn add_tensors(&mut self, file: &Path, part: usize, tensors: Vec<TensorInfo>) -> Result<()> {
         for info in tensors {
-            if self
-                .index
-                .insert(info.name.clone(), self.tensors.len())
-                .is_some()
-            {
+            if self.index.insert(info.name.clone(), self.tensors.len()).is_some() {
                 return Err(Error::tensor(file, &info.name, "appears twice"));
             }
             self.tensors.push(TensorInfo { part, ..info });
@@ -92,10 +79,7 @@ impl Gguf {
 
     /// The bytes of all parts together.
     pub fn file_bytes(&self) -> u64 {
-        self.owners
-            .iter()
-            .map(|owner| (**owner).as_ref().len() as u64)
-            .sum()
+        self.owners.iter().map(|owner| (**owner).as_ref().len() as u64).sum()
     }
 
     /// How many files it is.
@@ -136,8 +120,7 @@ impl Gguf {
 
     /// The tensor called `name`, or the error that says it is missing.
     pub fn require(&self, name: &str) -> Result<Tensor> {
-        self.tensor(name)
-            .ok_or_else(|| Error::tensor(&self.path, name, "is missing"))
+        self.tensor(name).ok_or_else(|| Error::tensor(&self.path, name, "is missing"))
     }
 }
 

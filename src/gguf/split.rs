@@ -17,10 +17,8 @@ pub fn open_set(first: Part) -> Result<Vec<Part>> {
     }
     let number = first.metadata.u32(NUMBER)?;
     let named = PartName::of(&first.path).ok_or_else(|| {
-        let what = format!(
-            "is part of a split set, but its name does not end in -{:05}-of-{count:05}.gguf",
-            number + 1
-        );
+        let what =
+            format!("is part of a split set, but its name does not end in -{:05}-of-{count:05}.gguf", number + 1);
         Error::file(&first.path, what)
     })?;
     if named.count != count {
@@ -28,18 +26,11 @@ pub fn open_set(first: Part) -> Result<Vec<Part>> {
         return Err(first.metadata.error(COUNT, what));
     }
     if named.number != number.saturating_add(1) {
-        let what = format!(
-            "is {number} (from 0), but the file name says part {} (from 1)",
-            named.number
-        );
+        let what = format!("is {number} (from 0), but the file name says part {} (from 1)", named.number);
         return Err(first.metadata.error(NUMBER, what));
     }
     if number != 0 {
-        let what = format!(
-            "is part {} of {count}: open {}",
-            number + 1,
-            named.path(1).display()
-        );
+        let what = format!("is part {} of {count}: open {}", number + 1, named.path(1).display());
         return Err(Error::file(&first.path, what));
     }
     let mut parts = vec![first];
@@ -55,10 +46,7 @@ pub fn open_set(first: Part) -> Result<Vec<Part>> {
 pub fn refuse(part: &Part) -> Result<()> {
     match count(part)? {
         1 => Ok(()),
-        n => Err(part.metadata.error(
-            COUNT,
-            format!("is {n}: a file in parts must be opened by name"),
-        )),
+        n => Err(part.metadata.error(COUNT, format!("is {n}: a file in parts must be opened by name"))),
     }
 }
 
@@ -74,27 +62,16 @@ fn count(part: &Part) -> Result<u32> {
 fn open_part(named: &PartName, number: u32, first: &Part) -> Result<Part> {
     let path = named.path(number + 1);
     if !path.exists() {
-        let what = format!(
-            "part {} of {} is missing, needed by {}",
-            number + 1,
-            named.count,
-            first.path.display()
-        );
+        let what = format!("part {} of {} is missing, needed by {}", number + 1, named.count, first.path.display());
         return Err(Error::file(&path, what));
     }
     let part = map(&path)?;
     let meta = &part.metadata;
     if meta.u32(NUMBER)? != number {
-        return Err(meta.error(
-            NUMBER,
-            format!("is {}, expected {number}", meta.u32(NUMBER)?),
-        ));
+        return Err(meta.error(NUMBER, format!("is {}, expected {number}", meta.u32(NUMBER)?)));
     }
     if meta.u32(COUNT)? != named.count {
-        return Err(meta.error(
-            COUNT,
-            format!("is {}, but {} in part 1", meta.u32(COUNT)?, named.count),
-        ));
+        return Err(meta.error(COUNT, format!("is {}, but {} in part 1", meta.u32(COUNT)?, named.count)));
     }
     if let (Some(here), Some(there)) = (meta.opt_u32(TENSORS)?, first.metadata.opt_u32(TENSORS)?)
         && here != there
@@ -108,10 +85,9 @@ fn check_tensor_count(parts: &[Part]) -> Result<()> {
     let meta = &parts[0].metadata;
     let found: usize = parts.iter().map(|part| part.tensors.len()).sum();
     match meta.opt_u32(TENSORS)? {
-        Some(n) if n as usize != found => Err(meta.error(
-            TENSORS,
-            format!("is {n}, but the parts have {found} tensors together"),
-        )),
+        Some(n) if n as usize != found => {
+            Err(meta.error(TENSORS, format!("is {n}, but the parts have {found} tensors together")))
+        }
         _ => Ok(()),
     }
 }
@@ -129,23 +105,13 @@ impl PartName {
         let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
         let (rest, count) = stem.rsplit_once("-of-")?;
         let (prefix, number) = rest.rsplit_once('-')?;
-        let five_digits = |s: &str| {
-            (s.len() == 5 && s.bytes().all(|b| b.is_ascii_digit())).then(|| s.parse().ok())?
-        };
+        let five_digits = |s: &str| (s.len() == 5 && s.bytes().all(|b| b.is_ascii_digit())).then(|| s.parse().ok())?;
         let (number, count) = (five_digits(number)?, five_digits(count)?);
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
-        Some(PartName {
-            directory,
-            prefix: prefix.to_owned(),
-            number,
-            count,
-        })
+        Some(PartName { directory, prefix: prefix.to_owned(), number, count })
     }
 
     fn path(&self, number: u32) -> PathBuf {
-        self.directory.join(format!(
-            "{}-{number:05}-of-{:05}.gguf",
-            self.prefix, self.count
-        ))
+        self.directory.join(format!("{}-{number:05}-of-{:05}.gguf", self.prefix, self.count))
     }
 }

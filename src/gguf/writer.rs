@@ -51,19 +51,11 @@ impl Header {
         let mut sizes = Vec::with_capacity(tensors.len());
         let mut names = HashSet::new();
         let mut offset: u64 = 0;
-        for Plan {
-            name,
-            shape,
-            format,
-        } in tensors
-        {
+        for Plan { name, shape, format } in tensors {
             let wrong = |what: String| Error::tensor(file, name, what);
             let size = tensor_bytes(shape, format).map_err(wrong)?;
             if name.len() > MAX_NAME {
-                return Err(wrong(format!(
-                    "the name has {} bytes, at most {MAX_NAME} are allowed",
-                    name.len()
-                )));
+                return Err(wrong(format!("the name has {} bytes, at most {MAX_NAME} are allowed", name.len())));
             }
             if !names.insert(name) {
                 return Err(wrong("appears twice".to_owned()));
@@ -83,12 +75,7 @@ impl Header {
         let file_bytes = offset
             .checked_add(bytes.len() as u64)
             .ok_or_else(|| Error::file(file, "the sizes of the tensors overflow"))?;
-        Ok(Header {
-            bytes,
-            sizes,
-            alignment,
-            file_bytes,
-        })
+        Ok(Header { bytes, sizes, alignment, file_bytes })
     }
 }
 
@@ -96,19 +83,10 @@ impl Header {
 pub fn to_bytes(metadata: &[(String, Value)], tensors: &[(Plan, Vec<u8>)]) -> Result<Vec<u8>> {
     let file = Path::new("(memory)");
     let plans: Vec<Plan> = tensors.iter().map(|(plan, _)| plan.clone()).collect();
-    let Header {
-        mut bytes,
-        sizes,
-        alignment,
-        ..
-    } = Header::new(file, metadata, &plans)?;
+    let Header { mut bytes, sizes, alignment, .. } = Header::new(file, metadata, &plans)?;
     for ((plan, data), size) in tensors.iter().zip(sizes) {
         if data.len() != size {
-            return Err(Error::tensor(
-                file,
-                &plan.name,
-                format!("{} bytes given, expected {size}", data.len()),
-            ));
+            return Err(Error::tensor(file, &plan.name, format!("{} bytes given, expected {size}", data.len())));
         }
         bytes.extend(data);
         bytes.resize(bytes.len().next_multiple_of(alignment), 0);
@@ -134,20 +112,12 @@ pub struct Writer {
 impl Writer {
     /// Creates the temporary file and writes everything but the tensors.
     pub fn create(target: &Path, metadata: &[(String, Value)], tensors: &[Plan]) -> Result<Writer> {
-        let Header {
-            bytes,
-            sizes,
-            alignment,
-            file_bytes,
-        } = Header::new(target, metadata, tensors)?;
+        let Header { bytes, sizes, alignment, file_bytes } = Header::new(target, metadata, tensors)?;
         if target.is_dir() {
             return Err(Error::file(target, "is a directory, expected a file name"));
         }
         let temporary = temporary_name(target);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary);
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
         let file = file.map_err(|e| Error::io(&temporary, e))?;
         let mut writer = Writer {
             target: target.to_owned(),
@@ -175,17 +145,13 @@ impl Writer {
         match self.names.get(self.current) {
             Some(expected) if expected == name => {}
             Some(expected) => {
-                return Err(wrong(format!(
-                    "written out of order, expected `{expected}`"
-                )));
+                return Err(wrong(format!("written out of order, expected `{expected}`")));
             }
             None => return Err(wrong("written after the last tensor".to_owned())),
         }
         let size = self.sizes[self.current];
         if chunk.len() > size - self.written {
-            return Err(wrong(format!(
-                "more than the {size} bytes of its shape were written"
-            )));
+            return Err(wrong(format!("more than the {size} bytes of its shape were written")));
         }
         self.put(chunk)?;
         self.written += chunk.len();
@@ -199,30 +165,20 @@ impl Writer {
     /// Makes sure that the file is complete and on the disk, and moves it to its name.
     pub fn finish(mut self) -> Result<()> {
         if let Some(name) = self.names.get(self.current) {
-            return Err(Error::tensor(
-                &self.target,
-                name,
-                "was not written to its end",
-            ));
+            return Err(Error::tensor(&self.target, name, "was not written to its end"));
         }
         let Some(file) = self.file.take() else {
             return Ok(());
         };
         let failed = |e| Error::io(&self.target, e);
-        let moved = file
-            .sync_all()
-            .and_then(|()| std::fs::rename(&self.temporary, &self.target));
+        let moved = file.sync_all().and_then(|()| std::fs::rename(&self.temporary, &self.target));
         if moved.is_err() {
             self.file = Some(file);
         }
         moved.map_err(failed)?;
         // The new name is safe once the directory is. Not every system can sync one; the data are safe anyway.
         if let Some(directory) = self.target.parent() {
-            let directory = if directory.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                directory
-            };
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
             let _ = File::open(directory).and_then(|d| d.sync_all());
         }
         Ok(())
@@ -230,9 +186,7 @@ impl Writer {
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.file {
-            Some(file) => file
-                .write_all(bytes)
-                .map_err(|e| Error::io(&self.temporary, e)),
+            Some(file) => file.write_all(bytes).map_err(|e| Error::io(&self.temporary, e)),
             None => Err(Error::Internal("write to a finished file".to_owned())),
         }
     }
@@ -251,10 +205,6 @@ impl Drop for Writer {
 fn temporary_name(target: &Path) -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let mut name = target.as_os_str().to_owned();
-    name.push(format!(
-        ".tmp-{}-{}",
-        std::process::id(),
-        NUMBER.fetch_add(1, Ordering::Relaxed)
-    ));
+    name.push(format!(".tmp-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
     PathBuf::from(name)
 }

@@ -8,14 +8,7 @@
 use super::{Format, decoding, encoding};
 
 /// The descriptor.
-pub static BF16: Format = Format {
-    name: "BF16",
-    id: 30,
-    block: 1,
-    block_bytes: 2,
-    decode,
-    encode: Some(encode),
-};
+pub static BF16: Format = Format { name: "BF16", id: 30, block: 1, block_bytes: 2, decode, encode: Some(encode) };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (bytes, [x]) in decoding::<2, 1>(src, dst) {
@@ -37,10 +30,6 @@ pub fn from_f32(x: f32) -> u16 {
     // and on it only from an odd number.
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
     // Adding could carry a NaN into an infinity; its quiet bit keeps it what it is.
-    let kept = if x.is_nan() {
-        bits | 0x0040_0000
-    } else {
-        rounded
-    };
+    let kept = if x.is_nan() { bits | 0x0040_0000 } else { rounded };
     (kept >> 16) as u16
 }

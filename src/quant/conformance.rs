@@ -61,10 +61,7 @@ fn error_bound(format: &Format, block: &[f32], x: f32) -> f32 {
         "Q5_0" => largest / 16.0 + largest * HALF_ULP_F16 + 16.0 * SMALLEST_F16 + slack,
         "Q4_1" | "Q5_1" => {
             let steps = if format.name == "Q4_1" { 15.0 } else { 31.0 };
-            (max - min) / steps / 2.0
-                + (max - min + largest) * HALF_ULP_F16
-                + (steps + 1.0) * SMALLEST_F16
-                + slack
+            (max - min) / steps / 2.0 + (max - min + largest) * HALF_ULP_F16 + (steps + 1.0) * SMALLEST_F16 + slack
         }
         name => panic!("no error bound for {name}"),
     }
@@ -75,64 +72,36 @@ fn names_and_ids_are_unique_and_lead_back() {
     for (i, &format) in FORMATS.iter().enumerate() {
         assert_eq!(by_id(format.id), Some(format));
         assert_eq!(by_name(&format.name.to_lowercase()), Some(format));
-        assert!(
-            FORMATS[..i]
-                .iter()
-                .all(|f| f.id != format.id && f.name != format.name)
-        );
+        assert!(FORMATS[..i].iter().all(|f| f.id != format.id && f.name != format.name));
+        assert_eq!(format.row_bytes(3 * format.block), Some(3 * format.block_bytes));
         assert_eq!(
-            format.row_bytes(3 * format.block),
-            Some(3 * format.block_bytes)
-        );
-        assert_eq!(
-            format
-                .row_bytes(usize::MAX / format.block * format.block)
-                .is_none(),
+            format.row_bytes(usize::MAX / format.block * format.block).is_none(),
             format.block_bytes > format.block
         );
-        assert_eq!(
-            format.row_bytes(format.block + 1).is_some(),
-            format.block == 1
-        );
+        assert_eq!(format.row_bytes(format.block + 1).is_some(), format.block == 1);
     }
 }
 
 /// Protects the meaning of every bit: blocks decode, and values encode, as in the Python package `gguf`.
 #[test]
 fn agrees_with_an_independent_implementation() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/golden/quant.safetensors"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/quant.safetensors");
     let file = std::fs::read(path).expect(path);
     let golden = SafeTensors::deserialize(&file).expect(path);
-    let bytes = |name: String| {
-        golden
-            .tensor(&name)
-            .expect("a golden tensor")
-            .data()
-            .to_vec()
-    };
+    let bytes = |name: String| golden.tensor(&name).expect("a golden tensor").data().to_vec();
     for format in FORMATS {
         let got = decoded(format, &bytes(format!("{}.blocks", format.name)));
         let expected = decoded(&f32::F32, &bytes(format!("{}.values", format.name)));
         assert_eq!(got.len(), expected.len(), "{}", format.name);
         for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
-            assert_eq!(
-                got.to_bits(),
-                expected.to_bits(),
-                "{} value {i}: {got}, expected {expected}",
-                format.name
-            );
+            assert_eq!(got.to_bits(), expected.to_bits(), "{} value {i}: {got}, expected {expected}", format.name);
         }
     }
     let input = decoded(&f32::F32, &bytes("input".to_owned()));
     for (format, encode) in encoders() {
         let got = encoded(format, encode, &input);
         let expected = bytes(format!("{}.encoded", format.name));
-        let blocks = got
-            .chunks(format.block_bytes)
-            .zip(expected.chunks(format.block_bytes));
+        let blocks = got.chunks(format.block_bytes).zip(expected.chunks(format.block_bytes));
         for (i, (got, expected)) in blocks.enumerate() {
             let input = &input[i * format.block..(i + 1) * format.block];
             assert_eq!(got, expected, "{} block {i} of {input:?}", format.name);
@@ -146,18 +115,12 @@ fn encoding_loses_no_more_than_the_format_must() {
     for (format, encode) in encoders() {
         for exponent in -30..15 {
             let scale = 2f32.powi(exponent);
-            let input: Vec<f32> = (0..8 * format.block)
-                .map(|_| noise.value() * scale)
-                .collect();
+            let input: Vec<f32> = (0..8 * format.block).map(|_| noise.value() * scale).collect();
             let output = decoded(format, &encoded(format, encode, &input));
             for (input, output) in input.chunks(format.block).zip(output.chunks(format.block)) {
                 for (&x, &y) in input.iter().zip(output) {
                     let bound = error_bound(format, input, x);
-                    assert!(
-                        (x - y).abs() <= bound,
-                        "{}: {x} became {y}, allowed {bound}",
-                        format.name
-                    );
+                    assert!((x - y).abs() <= bound, "{}: {x} became {y}, allowed {bound}", format.name);
                 }
             }
         }
@@ -167,22 +130,11 @@ fn encoding_loses_no_more_than_the_format_must() {
 #[test]
 fn zeros_stay_zeros() {
     for format in FORMATS {
-        assert!(
-            decoded(format, &vec![0; 3 * format.block_bytes])
-                .iter()
-                .all(|&x| x == 0.0),
-            "{}",
-            format.name
-        );
+        assert!(decoded(format, &vec![0; 3 * format.block_bytes]).iter().all(|&x| x == 0.0), "{}", format.name);
     }
     for (format, encode) in encoders() {
         let zeros = vec![0.0; 3 * format.block];
-        assert_eq!(
-            decoded(format, &encoded(format, encode, &zeros)),
-            zeros,
-            "{}",
-            format.name
-        );
+        assert_eq!(decoded(format, &encoded(format, encode, &zeros)), zeros, "{}", format.name);
     }
 }
 
@@ -193,31 +145,15 @@ fn any_bytes_decode_block_by_block() {
     for format in FORMATS {
         let src = noise.bytes(500 * format.block_bytes);
         let whole = decoded(format, &src);
-        let single = src
-            .chunks(format.block_bytes)
-            .flat_map(|block| decoded(format, block));
-        assert!(
-            whole
-                .iter()
-                .zip(single)
-                .all(|(a, b)| a.to_bits() == b.to_bits()),
-            "{}",
-            format.name
-        );
+        let single = src.chunks(format.block_bytes).flat_map(|block| decoded(format, block));
+        assert!(whole.iter().zip(single).all(|(a, b)| a.to_bits() == b.to_bits()), "{}", format.name);
     }
 }
 
 #[test]
 fn values_that_are_not_finite_never_panic_and_floats_keep_them() {
     for (format, encode) in encoders() {
-        for odd in [
-            f32::NAN,
-            -f32::NAN,
-            f32::INFINITY,
-            f32::NEG_INFINITY,
-            f32::MAX,
-            f32::MIN,
-        ] {
+        for odd in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN] {
             for at in 0..format.block {
                 let mut input = vec![1.0; format.block];
                 input[at] = odd;
@@ -225,12 +161,7 @@ fn values_that_are_not_finite_never_panic_and_floats_keep_them() {
                 if format.block == 1 {
                     let same = output[at] == odd || (odd.is_nan() && output[at].is_nan());
                     let overflow = odd.is_finite() && output[at] == odd.signum() * f32::INFINITY;
-                    assert!(
-                        same || overflow,
-                        "{}: {odd} became {}",
-                        format.name,
-                        output[at]
-                    );
+                    assert!(same || overflow, "{}: {odd} became {}", format.name, output[at]);
                 } else if !odd.is_nan() {
                     let finite = output.iter().all(|x| x.is_finite());
                     assert!(!finite, "{}: {odd} vanished in {output:?}", format.name);
@@ -244,26 +175,12 @@ fn values_that_are_not_finite_never_panic_and_floats_keep_them() {
 fn lengths_that_do_not_match_panic() {
     for &format in FORMATS {
         let (block, bytes) = (format.block, format.block_bytes);
-        for (src, dst) in [
-            (bytes, 2 * block),
-            (2 * bytes, block),
-            (bytes + 1, block),
-            (bytes, 0),
-            (bytes - 1, block),
-        ] {
-            assert!(
-                catch_unwind(|| (format.decode)(&vec![0; src], &mut vec![0.0; dst])).is_err(),
-                "{}",
-                format.name
-            );
+        for (src, dst) in [(bytes, 2 * block), (2 * bytes, block), (bytes + 1, block), (bytes, 0), (bytes - 1, block)] {
+            assert!(catch_unwind(|| (format.decode)(&vec![0; src], &mut vec![0.0; dst])).is_err(), "{}", format.name);
             let Some(encode) = format.encode else {
                 continue;
             };
-            assert!(
-                catch_unwind(|| encode(&vec![0.0; dst], &mut vec![0; src])).is_err(),
-                "{}",
-                format.name
-            );
+            assert!(catch_unwind(|| encode(&vec![0.0; dst], &mut vec![0; src])).is_err(), "{}", format.name);
         }
         (format.decode)(&[], &mut []);
     }
@@ -273,15 +190,11 @@ fn lengths_that_do_not_match_panic() {
 #[test]
 fn half_precision_widens_exactly_and_rounds_to_even() {
     for bits in 0..=u16::MAX {
-        for (format, expected) in [
-            (&f16::F16, ::half::f16::from_bits(bits).to_f32()),
-            (&bf16::BF16, ::half::bf16::from_bits(bits).to_f32()),
-        ] {
+        for (format, expected) in
+            [(&f16::F16, ::half::f16::from_bits(bits).to_f32()), (&bf16::BF16, ::half::bf16::from_bits(bits).to_f32())]
+        {
             let got = decoded(format, &bits.to_le_bytes())[0];
-            assert!(
-                got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(),
-                "{bits:#06x}"
-            );
+            assert!(got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(), "{bits:#06x}");
             let next = decoded(format, &(bits ^ 1).to_le_bytes())[0];
             for x in [got, (got + next) / 2.0, got * 1.0001] {
                 let got = match format.name {

@@ -8,14 +8,7 @@
 use super::{Format, decoding, encoding};
 
 /// The descriptor.
-pub static F16: Format = Format {
-    name: "F16",
-    id: 1,
-    block: 1,
-    block_bytes: 2,
-    decode,
-    encode: Some(encode),
-};
+pub static F16: Format = Format { name: "F16", id: 1, block: 1, block_bytes: 2, decode, encode: Some(encode) };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (bytes, [x]) in decoding::<2, 1>(src, dst) {
@@ -39,11 +32,7 @@ pub fn to_f32(bits: u16) -> f32 {
     const UNBIAS: f32 = f32::from_bits((127 + 112) << 23);
     let bits = u32::from(bits);
     let magnitude = (f32::from_bits((bits & 0x7fff) << 13) * UNBIAS).to_bits();
-    let not_finite = if bits & 0x7c00 == 0x7c00 {
-        0x7f80_0000
-    } else {
-        0
-    };
+    let not_finite = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
     f32::from_bits(magnitude | not_finite | (bits & 0x8000) << 16)
 }
 

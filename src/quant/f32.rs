@@ -3,14 +3,7 @@
 use super::{Format, decoding, encoding};
 
 /// The descriptor.
-pub static F32: Format = Format {
-    name: "F32",
-    id: 0,
-    block: 1,
-    block_bytes: 4,
-    decode,
-    encode: Some(encode),
-};
+pub static F32: Format = Format { name: "F32", id: 0, block: 1, block_bytes: 4, decode, encode: Some(encode) };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (bytes, [x]) in decoding::<4, 1>(src, dst) {

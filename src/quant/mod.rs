@@ -55,8 +55,7 @@ impl Eq for Format {}
 impl Format {
     /// Bytes of a row of `elements`, or `None` when that is not a whole number of blocks or overflows.
     pub fn row_bytes(&self, elements: usize) -> Option<usize> {
-        (elements.is_multiple_of(self.block))
-            .then(|| (elements / self.block).checked_mul(self.block_bytes))?
+        (elements.is_multiple_of(self.block)).then(|| (elements / self.block).checked_mul(self.block_bytes))?
     }
 }
 
@@ -82,10 +81,7 @@ pub fn by_id(id: u32) -> Option<&'static Format> {
 
 /// The format called `name`, in either case.
 pub fn by_name(name: &str) -> Option<&'static Format> {
-    FORMATS
-        .iter()
-        .copied()
-        .find(|f| f.name.eq_ignore_ascii_case(name))
+    FORMATS.iter().copied().find(|f| f.name.eq_ignore_ascii_case(name))
 }
 
 /// Pairs the blocks of `src` with the elements of `dst`, for a decoder. Panics when they do not match.
@@ -96,10 +92,7 @@ fn decoding<'a, const BYTES: usize, const BLOCK: usize>(
 ) -> impl Iterator<Item = (&'a [u8; BYTES], &'a mut [f32; BLOCK])> {
     let (src, src_rest) = src.as_chunks();
     let (dst, dst_rest) = dst.as_chunks_mut();
-    assert!(
-        src_rest.is_empty() && dst_rest.is_empty(),
-        "not a whole number of blocks"
-    );
+    assert!(src_rest.is_empty() && dst_rest.is_empty(), "not a whole number of blocks");
     assert_eq!(src.len(), dst.len(), "different numbers of blocks");
     src.iter().zip(dst)
 }
@@ -112,10 +105,7 @@ fn encoding<'a, const BLOCK: usize, const BYTES: usize>(
 ) -> impl Iterator<Item = (&'a [f32; BLOCK], &'a mut [u8; BYTES])> {
     let (src, src_rest) = src.as_chunks();
     let (dst, dst_rest) = dst.as_chunks_mut();
-    assert!(
-        src_rest.is_empty() && dst_rest.is_empty(),
-        "not a whole number of blocks"
-    );
+    assert!(src_rest.is_empty() && dst_rest.is_empty(), "not a whole number of blocks");
     assert_eq!(src.len(), dst.len(), "different numbers of blocks");
     src.iter().zip(dst)
 }
@@ -124,21 +114,15 @@ fn encoding<'a, const BLOCK: usize, const BYTES: usize>(
 #[inline(always)]
 fn field<const AT: usize, const N: usize, const BYTES: usize>(block: &[u8; BYTES]) -> &[u8; N] {
     const { assert!(AT + N <= BYTES) };
-    let Some(bytes) = block[AT..].first_chunk() else {
-        unreachable!()
-    };
+    let Some(bytes) = block[AT..].first_chunk() else { unreachable!() };
     bytes
 }
 
 /// The same for writing.
 #[inline(always)]
-fn field_mut<const AT: usize, const N: usize, const BYTES: usize>(
-    block: &mut [u8; BYTES],
-) -> &mut [u8; N] {
+fn field_mut<const AT: usize, const N: usize, const BYTES: usize>(block: &mut [u8; BYTES]) -> &mut [u8; N] {
     const { assert!(AT + N <= BYTES) };
-    let Some(bytes) = block[AT..].first_chunk_mut() else {
-        unreachable!()
-    };
+    let Some(bytes) = block[AT..].first_chunk_mut() else { unreachable!() };
     bytes
 }
 

@@ -15,14 +15,8 @@ const BYTES: usize = 2 + BLOCK / 2;
 const _: () = assert!(BYTES == 18);
 
 /// The descriptor.
-pub static Q4_0: Format = Format {
-    name: "Q4_0",
-    id: 2,
-    block: BLOCK,
-    block_bytes: BYTES,
-    decode,
-    encode: Some(encode),
-};
+pub static Q4_0: Format =
+    Format { name: "Q4_0", id: 2, block: BLOCK, block_bytes: BYTES, decode, encode: Some(encode) };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
@@ -50,6 +44,5 @@ fn encode(src: &[f32], dst: &mut [u8]) {
 
 /// The first value of the largest magnitude, with its sign.
 pub(super) fn largest(x: &[f32; BLOCK]) -> f32 {
-    x.iter()
-        .fold(0f32, |m, &x| if x.abs() > m.abs() { x } else { m })
+    x.iter().fold(0f32, |m, &x| if x.abs() > m.abs() { x } else { m })
 }

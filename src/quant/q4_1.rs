@@ -15,14 +15,8 @@ const BYTES: usize = 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 20);
 
 /// The descriptor.
-pub static Q4_1: Format = Format {
-    name: "Q4_1",
-    id: 3,
-    block: BLOCK,
-    block_bytes: BYTES,
-    decode,
-    encode: Some(encode),
-};
+pub static Q4_1: Format =
+    Format { name: "Q4_1", id: 3, block: BLOCK, block_bytes: BYTES, decode, encode: Some(encode) };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
@@ -52,6 +46,5 @@ fn encode(src: &[f32], dst: &mut [u8]) {
 
 /// Smallest and largest value.
 pub(super) fn range(x: &[f32; BLOCK]) -> (f32, f32) {
-    x.iter()
-        .fold((x[0], x[0]), |(min, max), &x| (min.min(x), max.max(x)))
+    x.iter().fold((x[0], x[0]), |(min, max), &x| (min.min(x), max.max(x)))
 }

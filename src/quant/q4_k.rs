@@ -16,14 +16,7 @@ const BYTES: usize = 2 + 2 + 12 + BLOCK / 2;
 const _: () = assert!(BYTES == 144);
 
 /// The descriptor.
-pub static Q4_K: Format = Format {
-    name: "Q4_K",
-    id: 12,
-    block: BLOCK,
-    block_bytes: BYTES,
-    decode,
-    encode: None,
-};
+pub static Q4_K: Format = Format { name: "Q4_K", id: 12, block: BLOCK, block_bytes: BYTES, decode, encode: None };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {

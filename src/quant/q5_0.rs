@@ -16,14 +16,8 @@ const BYTES: usize = 6 + BLOCK / 2;
 const _: () = assert!(BYTES == 22);
 
 /// The descriptor.
-pub static Q5_0: Format = Format {
-    name: "Q5_0",
-    id: 6,
-    block: BLOCK,
-    block_bytes: BYTES,
-    decode,
-    encode: Some(encode),
-};
+pub static Q5_0: Format =
+    Format { name: "Q5_0", id: 6, block: BLOCK, block_bytes: BYTES, decode, encode: Some(encode) };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
@@ -62,12 +56,6 @@ pub(super) fn codes(qh: &[u8; 4], qs: &[u8; 16]) -> [u8; BLOCK] {
 
 /// The inverse of [`codes`].
 pub(super) fn pack(codes: &[u8; BLOCK]) -> ([u8; 4], [u8; 16]) {
-    let qh = codes
-        .iter()
-        .rev()
-        .fold(0u32, |qh, &q| qh << 1 | u32::from(q >> 4));
-    (
-        qh.to_le_bytes(),
-        std::array::from_fn(|j| (codes[j] & 15) | (codes[j + 16] & 15) << 4),
-    )
+    let qh = codes.iter().rev().fold(0u32, |qh, &q| qh << 1 | u32::from(q >> 4));
+    (qh.to_le_bytes(), std::array::from_fn(|j| (codes[j] & 15) | (codes[j + 16] & 15) << 4))
 }

@@ -16,14 +16,8 @@ const BYTES: usize = 8 + BLOCK / 2;
 const _: () = assert!(BYTES == 24);
 
 /// The descriptor.
-pub static Q5_1: Format = Format {
-    name: "Q5_1",
-    id: 7,
-    block: BLOCK,
-    block_bytes: BYTES,
-    decode,
-    encode: Some(encode),
-};
+pub static Q5_1: Format =
+    Format { name: "Q5_1", id: 7, block: BLOCK, block_bytes: BYTES, decode, encode: Some(encode) };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {

@@ -17,14 +17,7 @@ const BYTES: usize = 2 + 2 + 12 + BLOCK / 8 + BLOCK / 2;
 const _: () = assert!(BYTES == 176);
 
 /// The descriptor.
-pub static Q5_K: Format = Format {
-    name: "Q5_K",
-    id: 13,
-    block: BLOCK,
-    block_bytes: BYTES,
-    decode,
-    encode: None,
-};
+pub static Q5_K: Format = Format { name: "Q5_K", id: 13, block: BLOCK, block_bytes: BYTES, decode, encode: None };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {

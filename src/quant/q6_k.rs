@@ -18,14 +18,7 @@ const BYTES: usize = BLOCK / 2 + BLOCK / 4 + BLOCK / 16 + 2;
 const _: () = assert!(BYTES == 210);
 
 /// The descriptor.
-pub static Q6_K: Format = Format {
-    name: "Q6_K",
-    id: 14,
-    block: BLOCK,
-    block_bytes: BYTES,
-    decode,
-    encode: None,
-};
+pub static Q6_K: Format = Format { name: "Q6_K", id: 14, block: BLOCK, block_bytes: BYTES, decode, encode: None };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {

@@ -15,14 +15,8 @@ const BYTES: usize = 2 + BLOCK;
 const _: () = assert!(BYTES == 34);
 
 /// The descriptor.
-pub static Q8_0: Format = Format {
-    name: "Q8_0",
-    id: 8,
-    block: BLOCK,
-    block_bytes: BYTES,
-    decode,
-    encode: Some(encode),
-};
+pub static Q8_0: Format =
+    Format { name: "Q8_0", id: 8, block: BLOCK, block_bytes: BYTES, decode, encode: Some(encode) };
 
 fn decode(src: &[u8], dst: &mut [f32]) {
     for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {

@@ -73,7 +73,9 @@ impl SamplerParams {
             p if p.steps == 0 || p.steps > 1_000_000 => refuse("steps", p.steps as f32, "1 to 1000000"),
             p if !(p.t_min > 0.0 && p.t_min.is_finite()) => refuse("t_min", p.t_min, "a positive number"),
             p if !(p.t_max >= p.t_min && p.t_max.is_finite()) => refuse("t_max", p.t_max, "at least t_min"),
-            p if p.entropy_bound.is_nan() || p.entropy_bound < 0.0 => refuse("entropy_bound", p.entropy_bound, "0 or more"),
+            p if p.entropy_bound.is_nan() || p.entropy_bound < 0.0 => {
+                refuse("entropy_bound", p.entropy_bound, "0 or more")
+            }
             p if p.confidence.is_nan() || p.confidence < 0.0 => refuse("confidence", p.confidence, "0 or more"),
             p if p.stability > 1024 => refuse("stability", p.stability as f32, "0 to 1024"),
             _ => Ok(()),

@@ -12,17 +12,10 @@ const TENSOR: usize = 64 * TILE;
 
 fn main() {
     // Cargo passes `--bench`.
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| !a.starts_with("--"))
-        .collect();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     println!("format,decode_gb_per_s,encode_gb_per_s");
     for format in FORMATS {
-        if wanted.is_empty()
-            || wanted
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case(format.name))
-        {
+        if wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(format.name)) {
             let encode = encode_speed(format).map_or(String::new(), |speed| format!("{speed:.2}"));
             println!("{},{:.2},{encode}", format.name, decode_speed(format));
         }
@@ -42,9 +35,7 @@ fn decode_speed(format: &Format) -> f64 {
 
 fn encode_speed(format: &Format) -> Option<f64> {
     let encode = format.encode?;
-    let src: Vec<f32> = (0..TENSOR)
-        .map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0)
-        .collect();
+    let src: Vec<f32> = (0..TENSOR).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
     let mut dst = vec![0; TILE / format.block * format.block_bytes];
     Some(best(|| {
         for tile in src.chunks(TILE) {

@@ -43,10 +43,7 @@ impl Raw {
     /// A whole tensor info.
     pub fn tensor(self, name: &str, dims: &[u64], kind: u32, offset: u64) -> Raw {
         let named = self.string(name).u32(dims.len() as u32);
-        dims.iter()
-            .fold(named, |raw, &d| raw.u64(d))
-            .u32(kind)
-            .u64(offset)
+        dims.iter().fold(named, |raw, &d| raw.u64(d)).u32(kind).u64(offset)
     }
 
     /// Zeros up to a multiple of 32, and then `n` more.

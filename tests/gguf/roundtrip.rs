@@ -18,9 +18,7 @@ impl Scratch {
 
     fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.0).unwrap();
-        entries
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect()
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
     }
 }
 
@@ -34,17 +32,12 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) as usize % n
     }
 
     fn text(&mut self) -> String {
-        (0..self.below(12))
-            .map(|_| ['a', '\n', ' ', 'é', '▁', '\0', '🦀'][self.below(7)])
-            .collect()
+        (0..self.below(12)).map(|_| ['a', '\n', ' ', 'é', '▁', '\0', '🦀'][self.below(7)]).collect()
     }
 
     fn list<T>(&mut self, mut item: impl FnMut(&mut Random) -> T) -> Vec<T> {
@@ -76,9 +69,7 @@ impl Random {
             19 => Value::Array(Array::Bool(self.list(|r| r.below(2) == 1))),
             20 => Value::Array(Array::String(self.list(Random::text).into_iter().collect())),
             21 => Value::Array(Array::U64(self.list(|r| (r.below(1 << 30) as u64) << 32))),
-            22 => Value::Array(Array::I64(
-                self.list(|r| -((r.below(1 << 30) as i64) << 30)),
-            )),
+            22 => Value::Array(Array::I64(self.list(|r| -((r.below(1 << 30) as i64) << 30)))),
             _ => Value::Array(Array::F64(self.list(|r| r.below(1000) as f64 / 3.0))),
         }
     }
@@ -90,14 +81,7 @@ impl Random {
         let rows: usize = shape[1..].iter().product();
         let bytes = format.row_bytes(shape[0]).unwrap() * rows;
         let data = (0..bytes).map(|_| self.below(256) as u8).collect();
-        (
-            Plan {
-                name: format!("t{number}"),
-                shape,
-                format,
-            },
-            data,
-        )
+        (Plan { name: format!("t{number}"), shape, format }, data)
     }
 }
 
@@ -107,14 +91,9 @@ fn written_files_read_back() {
     let scratch = Scratch::new("roundtrip");
     for seed in 0..60 {
         let mut random = Random(seed);
-        let mut metadata: Vec<_> = (0..random.below(12))
-            .map(|i| (format!("key.{i}"), random.value()))
-            .collect();
+        let mut metadata: Vec<_> = (0..random.below(12)).map(|i| (format!("key.{i}"), random.value())).collect();
         if seed % 3 == 0 {
-            metadata.push((
-                "general.alignment".to_owned(),
-                Value::U32(1 << random.below(9)),
-            ));
+            metadata.push(("general.alignment".to_owned(), Value::U32(1 << random.below(9))));
         }
         let tensors: Vec<_> = (0..random.below(6)).map(|i| random.tensor(i)).collect();
         let plans: Vec<Plan> = tensors.iter().map(|(plan, _)| plan.clone()).collect();
@@ -127,34 +106,21 @@ fn written_files_read_back() {
             }
         }
         writer.finish().unwrap();
-        assert_eq!(
-            std::fs::read(&path).unwrap(),
-            to_bytes(&metadata, &tensors).unwrap()
-        );
+        assert_eq!(std::fs::read(&path).unwrap(), to_bytes(&metadata, &tensors).unwrap());
 
         let file = Gguf::open(&path).unwrap();
-        assert_eq!(
-            (file.file_bytes(), file.version(), file.parts()),
-            (file_bytes, 3, 1)
-        );
+        assert_eq!((file.file_bytes(), file.version(), file.parts()), (file_bytes, 3, 1));
         assert_eq!(file.metadata().entries(), metadata);
         assert_eq!(file.tensors().len(), tensors.len());
         for (plan, data) in &tensors {
             let tensor = file.require(&plan.name).unwrap();
-            assert_eq!(
-                (&tensor.shape, tensor.format, &*tensor.data),
-                (&plan.shape, plan.format, &data[..])
-            );
+            assert_eq!((&tensor.shape, tensor.format, &*tensor.data), (&plan.shape, plan.format, &data[..]));
         }
     }
 }
 
 fn plan(name: &str) -> Plan {
-    Plan {
-        name: name.to_owned(),
-        shape: vec![8],
-        format: quant::by_name("F32").unwrap(),
-    }
+    Plan { name: name.to_owned(), shape: vec![8], format: quant::by_name("F32").unwrap() }
 }
 
 #[test]
@@ -172,10 +138,7 @@ fn an_unfinished_file_leaves_no_trace() {
     writer.write("a", &[0; 32]).unwrap();
     writer.write("b", &[0; 31]).unwrap();
     let message = writer.finish().unwrap_err().to_string();
-    assert!(
-        message.ends_with("tensor `b`: was not written to its end"),
-        "{message}"
-    );
+    assert!(message.ends_with("tensor `b`: was not written to its end"), "{message}");
     assert_eq!(scratch.names(), ["out.gguf"]);
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
 
@@ -185,10 +148,7 @@ fn an_unfinished_file_leaves_no_trace() {
     first.write("a", &[7; 32]).unwrap();
     first.finish().unwrap();
     assert_eq!(scratch.names(), ["out.gguf"]);
-    assert_eq!(
-        &*Gguf::open(&path).unwrap().require("a").unwrap().data,
-        &[7; 32]
-    );
+    assert_eq!(&*Gguf::open(&path).unwrap().require("a").unwrap().data, &[7; 32]);
 }
 
 #[test]
@@ -200,83 +160,28 @@ fn the_writer_refuses_what_the_reader_would() {
         assert!(message.ends_with(expected), "{message}");
     };
     let header = |keys: &[&str], plans: &[Plan]| {
-        let metadata: Vec<_> = keys
-            .iter()
-            .map(|key| (key.to_string(), Value::U8(1)))
-            .collect();
+        let metadata: Vec<_> = keys.iter().map(|key| (key.to_string(), Value::U8(1))).collect();
         Header::new(&path, &metadata, plans).unwrap_err()
     };
     refused(header(&[""], &[]), ": key number 0 is empty");
     refused(header(&["a", "a"], &[]), ": key `a`: appears twice");
-    refused(
-        header(&["general.alignment"], &[]),
-        ": key `general.alignment`: is u8, expected u32",
-    );
-    refused(
-        header(&[], &[plan("t"), plan("t")]),
-        ": tensor `t`: appears twice",
-    );
-    refused(
-        header(&[], &[plan(&"t".repeat(64))]),
-        "the name has 64 bytes, at most 63 are allowed",
-    );
-    refused(
-        header(
-            &[],
-            &[Plan {
-                shape: vec![],
-                ..plan("t")
-            }],
-        ),
-        ": tensor `t`: 0 dimensions, expected 1 to 4",
-    );
-    refused(
-        header(
-            &[],
-            &[Plan {
-                shape: vec![0],
-                ..plan("t")
-            }],
-        ),
-        ": tensor `t`: a dimension of [0] is zero",
-    );
-    let odd = Plan {
-        shape: vec![40],
-        format: quant::by_name("Q4_0").unwrap(),
-        ..plan("t")
-    };
-    refused(
-        header(&[], &[odd]),
-        ": tensor `t`: rows of 40 elements are no multiple of Q4_0's block of 32",
-    );
-    let huge = Plan {
-        shape: vec![1 << 40, 1 << 40],
-        ..plan("t")
-    };
-    refused(
-        header(&[], &[huge]),
-        "has more elements than a file can hold",
-    );
+    refused(header(&["general.alignment"], &[]), ": key `general.alignment`: is u8, expected u32");
+    refused(header(&[], &[plan("t"), plan("t")]), ": tensor `t`: appears twice");
+    refused(header(&[], &[plan(&"t".repeat(64))]), "the name has 64 bytes, at most 63 are allowed");
+    refused(header(&[], &[Plan { shape: vec![], ..plan("t") }]), ": tensor `t`: 0 dimensions, expected 1 to 4");
+    refused(header(&[], &[Plan { shape: vec![0], ..plan("t") }]), ": tensor `t`: a dimension of [0] is zero");
+    let odd = Plan { shape: vec![40], format: quant::by_name("Q4_0").unwrap(), ..plan("t") };
+    refused(header(&[], &[odd]), ": tensor `t`: rows of 40 elements are no multiple of Q4_0's block of 32");
+    let huge = Plan { shape: vec![1 << 40, 1 << 40], ..plan("t") };
+    refused(header(&[], &[huge]), "has more elements than a file can hold");
 
     let mut writer = Writer::create(&path, &[], &[plan("a"), plan("b")]).unwrap();
-    refused(
-        writer.write("b", &[0; 32]).unwrap_err(),
-        ": tensor `b`: written out of order, expected `a`",
-    );
-    refused(
-        writer.write("a", &[0; 33]).unwrap_err(),
-        ": tensor `a`: more than the 32 bytes of its shape were written",
-    );
+    refused(writer.write("b", &[0; 32]).unwrap_err(), ": tensor `b`: written out of order, expected `a`");
+    refused(writer.write("a", &[0; 33]).unwrap_err(), ": tensor `a`: more than the 32 bytes of its shape were written");
     writer.write("a", &[0; 32]).unwrap();
     writer.write("b", &[0; 32]).unwrap();
-    refused(
-        writer.write("c", &[0; 1]).unwrap_err(),
-        ": tensor `c`: written after the last tensor",
-    );
-    refused(
-        Writer::create(&scratch.0, &[], &[]).unwrap_err(),
-        ": is a directory, expected a file name",
-    );
+    refused(writer.write("c", &[0; 1]).unwrap_err(), ": tensor `c`: written after the last tensor");
+    refused(Writer::create(&scratch.0, &[], &[]).unwrap_err(), ": is a directory, expected a file name");
     assert!(Writer::create(Path::new("/nonexistent/x.gguf"), &[], &[]).is_err());
 }
 
@@ -291,74 +196,32 @@ fn typed_getters() {
         ("b", Value::Bool(true)),
         ("i32s", Value::Array(Array::I32(vec![1, -2]))),
         ("u64s", Value::Array(Array::U64(vec![1, 1 << 40]))),
-        (
-            "words",
-            Value::Array(Array::String(["x", "yz"].into_iter().collect())),
-        ),
+        ("words", Value::Array(Array::String(["x", "yz"].into_iter().collect()))),
         ("flags", Value::Array(Array::Bool(vec![true]))),
     ];
     let keys = keys.map(|(key, value)| (key.to_owned(), value));
     let file = Gguf::from_bytes(Path::new("test.gguf"), to_bytes(&keys, &[]).unwrap()).unwrap();
     let meta = file.metadata();
-    assert_eq!(
-        (
-            meta.u32("n").unwrap(),
-            meta.f32("n").unwrap(),
-            meta.f32("x").unwrap()
-        ),
-        (7, 7.0, 0.5)
-    );
-    assert_eq!(
-        (meta.str("s").unwrap(), meta.bool("b").unwrap()),
-        ("text", true)
-    );
+    assert_eq!((meta.u32("n").unwrap(), meta.f32("n").unwrap(), meta.f32("x").unwrap()), (7, 7.0, 0.5));
+    assert_eq!((meta.str("s").unwrap(), meta.bool("b").unwrap()), ("text", true));
     assert_eq!(meta.i32s("i32s").unwrap(), [1, -2]);
     assert_eq!(meta.f32s("i32s").unwrap(), [1.0, -2.0]);
-    assert_eq!(
-        meta.strings("words").unwrap().iter().collect::<Vec<_>>(),
-        ["x", "yz"]
-    );
+    assert_eq!(meta.strings("words").unwrap().iter().collect::<Vec<_>>(), ["x", "yz"]);
     assert_eq!(meta.bools("flags").unwrap(), [true]);
     assert_eq!(meta.opt_u32("absent").unwrap(), None);
-    let says = |error: Error, expected: &str| {
-        assert_eq!(error.to_string(), format!("test.gguf: key {expected}"))
-    };
+    let says = |error: Error, expected: &str| assert_eq!(error.to_string(), format!("test.gguf: key {expected}"));
     says(meta.u32("absent").unwrap_err(), "`absent`: is missing");
-    says(
-        meta.u32("minus").unwrap_err(),
-        "`minus`: -1 does not fit a u32",
-    );
-    says(
-        meta.opt_u32("s").unwrap_err(),
-        "`s`: is string, expected an integer",
-    );
-    says(
-        meta.u32("x").unwrap_err(),
-        "`x`: is f64, expected an integer",
-    );
-    says(
-        meta.f32("b").unwrap_err(),
-        "`b`: is bool, expected a number",
-    );
+    says(meta.u32("minus").unwrap_err(), "`minus`: -1 does not fit a u32");
+    says(meta.opt_u32("s").unwrap_err(), "`s`: is string, expected an integer");
+    says(meta.u32("x").unwrap_err(), "`x`: is f64, expected an integer");
+    says(meta.f32("b").unwrap_err(), "`b`: is bool, expected a number");
     says(meta.str("n").unwrap_err(), "`n`: is i64, expected string");
-    says(
-        meta.strings("flags").unwrap_err(),
-        "`flags`: is array of bool, expected array of string",
-    );
-    says(
-        meta.u32s("i32s").unwrap_err(),
-        "`i32s`: element 1 is -2, expected array of non-negative 32-bit integers",
-    );
-    says(
-        meta.i32s("u64s").unwrap_err(),
-        "`u64s`: element 1 is 1099511627776, expected array of 32-bit integers",
-    );
+    says(meta.strings("flags").unwrap_err(), "`flags`: is array of bool, expected array of string");
+    says(meta.u32s("i32s").unwrap_err(), "`i32s`: element 1 is -2, expected array of non-negative 32-bit integers");
+    says(meta.i32s("u64s").unwrap_err(), "`u64s`: element 1 is 1099511627776, expected array of 32-bit integers");
     says(
         meta.u32s("words").unwrap_err(),
         "`words`: is array of string, expected array of non-negative 32-bit integers",
     );
-    says(
-        meta.u32s("n").unwrap_err(),
-        "`n`: is i64, expected array of non-negative 32-bit integers",
-    );
+    says(meta.u32s("n").unwrap_err(), "`n`: is i64, expected array of non-negative 32-bit integers");
 }

@@ -20,21 +20,9 @@ fn converted(hf: &Hf, name: &str, target: &str) -> (Scratch, Gguf) {
 fn assert_same_tensors(ours: &Gguf, theirs: &Gguf) {
     assert_eq!(ours.tensors().len(), theirs.tensors().len());
     for info in theirs.tensors() {
-        let (ours, theirs) = (
-            ours.require(&info.name).unwrap(),
-            theirs.require(&info.name).unwrap(),
-        );
-        assert_eq!(
-            (&ours.shape, ours.format),
-            (&theirs.shape, theirs.format),
-            "{}",
-            info.name
-        );
-        assert!(
-            *ours.data == *theirs.data,
-            "{}: the bytes differ",
-            info.name
-        );
+        let (ours, theirs) = (ours.require(&info.name).unwrap(), theirs.require(&info.name).unwrap());
+        assert_eq!((&ours.shape, ours.format), (&theirs.shape, theirs.format), "{}", info.name);
+        assert!(*ours.data == *theirs.data, "{}: the bytes differ", info.name);
     }
 }
 
@@ -47,7 +35,7 @@ fn files_equal_those_of_llama_cpp() {
         assert!(output.status.success(), "{}", stderr(&output));
         assert_eq!(stderr(&output), "");
         let ours = Gguf::open(&scratch.out()).unwrap();
-        let theirs = Gguf::open(&golden().join(format!("micro/micro-{target}.gguf"))).unwrap();
+        let theirs = Gguf::open(&golden().join(format!("peer/micro-{target}.gguf"))).unwrap();
         assert_same_tensors(&ours, &theirs);
         let on_purpose = ["general.name", "tokenizer.ggml.add_sep_token"];
         for (key, value) in theirs.metadata().entries() {
@@ -55,10 +43,7 @@ fn files_equal_those_of_llama_cpp() {
                 assert_eq!(ours.metadata().get(key), Some(value), "{key}");
             }
         }
-        assert_eq!(
-            ours.metadata().entries().len(),
-            theirs.metadata().entries().len() - 1
-        );
+        assert_eq!(ours.metadata().entries().len(), theirs.metadata().entries().len() - 1);
     }
 }
 
@@ -66,7 +51,7 @@ fn files_equal_those_of_llama_cpp() {
 #[test]
 fn q8_0_equals_that_of_llama_cpp() {
     let mut hf = Hf::micro();
-    let theirs = Gguf::open(&golden().join("micro/micro-Q8_0.gguf")).unwrap();
+    let theirs = Gguf::open(&golden().join("peer/micro-Q8_0.gguf")).unwrap();
     for Tensor(dtype, shape, data) in hf.tensors.values_mut() {
         if shape.len() > 1 && *dtype == Dtype::F32 {
             let format = dgemma::quant::by_name("BF16").unwrap();
@@ -92,43 +77,18 @@ fn q8_0_equals_that_of_llama_cpp() {
 #[test]
 fn keys_and_tensors_are_in_the_published_order() {
     let (_scratch, ours) = converted(&Hf::micro(), "order", "q8_0");
-    let theirs = Gguf::open(&golden().join("micro/micro-Q8_0.gguf")).unwrap();
-    let names = |file: &Gguf| {
-        file.tensors()
-            .iter()
-            .map(|t| t.name.clone())
-            .collect::<Vec<_>>()
-    };
+    let theirs = Gguf::open(&golden().join("peer/micro-Q8_0.gguf")).unwrap();
+    let names = |file: &Gguf| file.tensors().iter().map(|t| t.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&ours), names(&theirs));
-    let keys: Vec<&str> = ours
-        .metadata()
-        .entries()
-        .iter()
-        .map(|(key, _)| key.as_str())
-        .collect();
+    let keys: Vec<&str> = ours.metadata().entries().iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(
         &keys[..5],
-        [
-            "general.architecture",
-            "general.type",
-            "general.name",
-            "general.size_label",
-            "diffusion-gemma.block_count"
-        ]
+        ["general.architecture", "general.type", "general.name", "general.size_label", "diffusion-gemma.block_count"]
     );
     let at = |key| keys.iter().position(|&k| k == key).unwrap();
-    assert_eq!(
-        at("diffusion.eb_max_steps"),
-        at("diffusion.canvas_length") + 1
-    );
-    assert_eq!(
-        at("tokenizer.ggml.model"),
-        at("diffusion.canvas_length") + 7
-    );
-    assert_eq!(
-        &keys[keys.len() - 2..],
-        ["general.quantization_version", "general.file_type"]
-    );
+    assert_eq!(at("diffusion.eb_max_steps"), at("diffusion.canvas_length") + 1);
+    assert_eq!(at("tokenizer.ggml.model"), at("diffusion.canvas_length") + 7);
+    assert_eq!(&keys[keys.len() - 2..], ["general.quantization_version", "general.file_type"]);
 }
 
 #[test]
@@ -143,22 +103,13 @@ fn shards_give_the_same_file() {
 fn other_forms_of_the_configuration() {
     let (_scratch, plain) = converted(&Hf::micro(), "plain", "f32");
     let mut fields = Hf::micro();
-    fields
-        .text_config()
-        .as_object_mut()
-        .unwrap()
-        .remove("per_layer_config");
+    fields.text_config().as_object_mut().unwrap().remove("per_layer_config");
     fields.config["architectures"] = json!(["DiffusionGemma4ModelForBlockDiffusion"]);
     let (_scratch, fields) = converted(&fields, "fields", "f32");
     assert_eq!(fields.metadata().entries(), plain.metadata().entries());
 
     let mut map = Hf::micro();
-    for key in [
-        "global_head_dim",
-        "num_global_key_value_heads",
-        "final_logit_softcapping",
-        "attention_k_eq_v",
-    ] {
+    for key in ["global_head_dim", "num_global_key_value_heads", "final_logit_softcapping", "attention_k_eq_v"] {
         map.text_config().as_object_mut().unwrap().remove(key);
     }
     let (_scratch, map) = converted(&map, "map", "f32");
@@ -167,21 +118,11 @@ fn other_forms_of_the_configuration() {
     let mut less = Hf::micro();
     less.generation_config = None;
     less.text_config()["final_logit_softcapping"] = json!(null);
-    less.files.insert(
-        "chat_template.jinja".to_owned(),
-        Some(b"{{ from_a_file }}".to_vec()),
-    );
+    less.files.insert("chat_template.jinja".to_owned(), Some(b"{{ from_a_file }}".to_vec()));
     let (_scratch, less) = converted(&less, "less", "f32");
     let meta = less.metadata();
-    assert_eq!(
-        meta.str("tokenizer.chat_template").unwrap(),
-        "{{ from_a_file }}"
-    );
-    assert!(
-        meta.entries()
-            .iter()
-            .all(|(key, _)| !key.starts_with("diffusion.eb_") && !key.contains("softcapping"))
-    );
+    assert_eq!(meta.str("tokenizer.chat_template").unwrap(), "{{ from_a_file }}");
+    assert!(meta.entries().iter().all(|(key, _)| !key.starts_with("diffusion.eb_") && !key.contains("softcapping")));
 }
 
 /// Without a list of special tokens, the flags in tokenizer.json count. Merges may be strings.
@@ -190,53 +131,27 @@ fn other_forms_of_the_tokenizer() {
     let (_scratch, plain) = converted(&Hf::micro(), "tokenizer-plain", "f32");
     let kinds = plain.metadata().i32s("tokenizer.ggml.token_type").unwrap();
     // <pad> .. <mask>, <|tool>; <|tool_call> is visible; <unused0> is nothing special; <0x00>.
-    assert_eq!(
-        (kinds[0], kinds[4], kinds[5], kinds[7], kinds[17], kinds[29]),
-        (3, 3, 3, 4, 1, 6)
-    );
+    assert_eq!((kinds[0], kinds[4], kinds[5], kinds[7], kinds[17], kinds[29]), (3, 3, 3, 4, 1, 6));
 
     let mut hf = Hf::micro();
-    hf.tokenizer_config
-        .as_object_mut()
-        .unwrap()
-        .remove("additional_special_tokens");
+    hf.tokenizer_config.as_object_mut().unwrap().remove("additional_special_tokens");
     for merge in hf.tokenizer["model"]["merges"].as_array_mut().unwrap() {
-        *merge = json!(format!(
-            "{} {}",
-            merge[0].as_str().unwrap(),
-            merge[1].as_str().unwrap()
-        ));
+        *merge = json!(format!("{} {}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap()));
     }
     let (_scratch, file) = converted(&hf, "tokenizer-flags", "f32");
     let kinds = file.metadata().i32s("tokenizer.ggml.token_type").unwrap();
     assert_eq!((kinds[5], kinds[7], kinds[17], kinds[29]), (3, 4, 3, 6));
-    assert_eq!(
-        file.metadata().get("tokenizer.ggml.merges"),
-        plain.metadata().get("tokenizer.ggml.merges")
-    );
+    assert_eq!(file.metadata().get("tokenizer.ggml.merges"), plain.metadata().get("tokenizer.ggml.merges"));
 
     hf.files.insert("tokenizer_config.json".to_owned(), None);
     let scratch = Scratch::new("tokenizer-bare");
     let output = hf.convert(&scratch, "f32");
     assert!(output.status.success());
-    assert!(
-        stderr(&output).starts_with("Warn: ")
-            && stderr(&output).ends_with("no chat template found\n")
-    );
+    assert!(stderr(&output).starts_with("Warn: ") && stderr(&output).ends_with("no chat template found\n"));
     let file = Gguf::open(&scratch.out()).unwrap();
-    let ids = |key| {
-        file.metadata()
-            .opt_u32(&format!("tokenizer.ggml.{key}_token_id"))
-            .unwrap()
-    };
+    let ids = |key| file.metadata().opt_u32(&format!("tokenizer.ggml.{key}_token_id")).unwrap();
     assert_eq!(
-        (
-            ids("bos"),
-            ids("eos"),
-            ids("padding"),
-            ids("unknown"),
-            ids("mask")
-        ),
+        (ids("bos"), ids("eos"), ids("padding"), ids("unknown"), ids("mask")),
         (Some(2), Some(1), Some(0), None, None)
     );
 }
@@ -249,9 +164,8 @@ fn shared_weights_under_the_encoders_name() {
     let tensors = std::mem::take(&mut hf.tensors);
     for (name, tensor) in tensors {
         let moved = name.replace("model.decoder.", "model.encoder.language_model.");
-        let keeps = name.ends_with("layer_scalar")
-            || name.contains("self_conditioning")
-            || name == "model.decoder.norm.weight";
+        let keeps =
+            name.ends_with("layer_scalar") || name.contains("self_conditioning") || name == "model.decoder.norm.weight";
         if name == "model.decoder.norm.weight" {
             hf.tensors.insert(moved, tensor.clone());
             hf.tensors.insert(name, tensor);
@@ -282,17 +196,8 @@ fn f16_sources_and_rows_that_do_not_fit() {
     }
     let (_scratch, file) = converted(&hf, "f16", "q8_0");
     let down = file.require("blk.0.ffn_down_exps.weight").unwrap();
-    assert_eq!(
-        (down.format.name, &down.shape[..], &down.data[..2]),
-        ("F16", &[8, 64, 6][..], &[0x00, 0x3c][..])
-    );
-    assert_eq!(
-        file.require("blk.0.ffn_gate_up_exps.weight")
-            .unwrap()
-            .format
-            .name,
-        "Q8_0"
-    );
+    assert_eq!((down.format.name, &down.shape[..], &down.data[..2]), ("F16", &[8, 64, 6][..], &[0x00, 0x3c][..]));
+    assert_eq!(file.require("blk.0.ffn_gate_up_exps.weight").unwrap().format.name, "Q8_0");
 }
 
 #[test]
@@ -302,70 +207,34 @@ fn the_name_is_the_callers_or_the_directorys() {
     let hub = scratch.0.join("models--someone--some-model/snapshots");
     std::fs::create_dir_all(&hub).unwrap();
     std::fs::rename(scratch.0.join("hf"), hub.join("0123abcd")).unwrap();
-    assert!(
-        convert(&hub.join("0123abcd"), &scratch.out(), "f32")
-            .status
-            .success()
-    );
-    assert_eq!(
-        Gguf::open(&scratch.out())
-            .unwrap()
-            .metadata()
-            .str("general.name")
-            .unwrap(),
-        "some-model"
-    );
+    assert!(convert(&hub.join("0123abcd"), &scratch.out(), "f32").status.success());
+    assert_eq!(Gguf::open(&scratch.out()).unwrap().metadata().str("general.name").unwrap(), "some-model");
     let mut command = Command::new(env!("CARGO_BIN_EXE_dgemma-quantize"));
-    command
-        .arg("convert")
-        .args([&hub.join("0123abcd"), &scratch.out()])
-        .args(["--name", "My Model"]);
+    command.arg("convert").args([&hub.join("0123abcd"), &scratch.out()]).args(["--name", "My Model"]);
     assert!(command.status().unwrap().success());
-    assert_eq!(
-        Gguf::open(&scratch.out())
-            .unwrap()
-            .metadata()
-            .str("general.name")
-            .unwrap(),
-        "My Model"
-    );
+    assert_eq!(Gguf::open(&scratch.out()).unwrap().metadata().str("general.name").unwrap(), "My Model");
 }
 
 #[test]
 fn inspect_lists_keys_and_tensors() {
-    let inspect = |path: &Path| {
-        Command::new(env!("CARGO_BIN_EXE_dgemma-quantize"))
-            .arg("inspect")
-            .arg(path)
-            .output()
-            .unwrap()
-    };
-    let output = inspect(&golden().join("micro/micro-Q8_0.gguf"));
+    let inspect =
+        |path: &Path| Command::new(env!("CARGO_BIN_EXE_dgemma-quantize")).arg("inspect").arg(path).output().unwrap();
+    let output = inspect(&golden().join("peer/micro-Q8_0.gguf"));
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    let has = |line: &str| {
-        assert!(
-            text.lines().any(|l| l == line),
-            "{line:?} is not in:\n{text}"
-        )
-    };
+    let has = |line: &str| assert!(text.lines().any(|l| l == line), "{line:?} is not in:\n{text}");
     has("GGUF version 3, alignment 32, 307776 bytes");
     has("51 keys");
     has("75 tensors (shape: row length first)");
     has("  diffusion-gemma.block_count: u32 = 3");
     has("  diffusion-gemma.attention.head_count_kv: array of i32[3] = [2, 2, 1]");
-    has(
-        "  tokenizer.ggml.scores: array of f32[512] = [-1000, -1000, -1000, -1000, -1000, -1000, -1000, -1000, ...]",
-    );
+    has("  tokenizer.ggml.scores: array of f32[512] = [-1000, -1000, -1000, -1000, -1000, -1000, -1000, -1000, ...]");
     has("  blk.2.ffn_down_exps.weight               Q8_0  32 x 64 x 6                       13056");
     has("  Q8_0      30           260096           276352");
 
     let output = inspect(Path::new("/nonexistent.gguf"));
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(
-        stderr(&output),
-        "error: /nonexistent.gguf: No such file or directory (os error 2)\n"
-    );
+    assert_eq!(stderr(&output), "error: /nonexistent.gguf: No such file or directory (os error 2)\n");
 }
 
 /// Special arrays keep their types: readers look for i32, bool and f32.
@@ -373,20 +242,8 @@ fn inspect_lists_keys_and_tensors() {
 fn arrays_have_the_published_types() {
     let (_scratch, file) = converted(&Hf::micro(), "arrays", "f32");
     let get = |key| file.metadata().get(key).unwrap();
-    assert!(matches!(
-        get("diffusion-gemma.attention.head_count_kv"),
-        Value::Array(Array::I32(_))
-    ));
-    assert!(matches!(
-        get("diffusion-gemma.attention.sliding_window_pattern"),
-        Value::Array(Array::Bool(_))
-    ));
-    assert!(matches!(
-        get("tokenizer.ggml.token_type"),
-        Value::Array(Array::I32(_))
-    ));
-    assert!(matches!(
-        get("tokenizer.ggml.scores"),
-        Value::Array(Array::F32(_))
-    ));
+    assert!(matches!(get("diffusion-gemma.attention.head_count_kv"), Value::Array(Array::I32(_))));
+    assert!(matches!(get("diffusion-gemma.attention.sliding_window_pattern"), Value::Array(Array::Bool(_))));
+    assert!(matches!(get("tokenizer.ggml.token_type"), Value::Array(Array::I32(_))));
+    assert!(matches!(get("tokenizer.ggml.scores"), Value::Array(Array::F32(_))));
 }

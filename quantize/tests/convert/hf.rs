@@ -17,8 +17,7 @@ pub struct Scratch(pub PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> Scratch {
-        let path =
-            std::env::temp_dir().join(format!("dgemma-quantize-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("dgemma-quantize-{}-{name}", std::process::id()));
         std::fs::create_dir_all(path.join("out")).unwrap();
         Scratch(path)
     }
@@ -54,22 +53,16 @@ impl Hf {
     /// The smallest one.
     pub fn micro() -> Hf {
         let directory = golden().join("micro/hf");
-        let json = |name: &str| {
-            serde_json::from_slice(&std::fs::read(directory.join(name)).unwrap()).unwrap()
-        };
+        let json = |name: &str| serde_json::from_slice(&std::fs::read(directory.join(name)).unwrap()).unwrap();
         let weights = std::fs::read(directory.join("model.safetensors")).unwrap();
         let views = SafeTensors::deserialize(&weights).unwrap().tensors();
-        let tensor =
-            |view: TensorView| Tensor(view.dtype(), view.shape().to_vec(), view.data().to_vec());
+        let tensor = |view: TensorView| Tensor(view.dtype(), view.shape().to_vec(), view.data().to_vec());
         Hf {
             config: json("config.json"),
             tokenizer: json("tokenizer.json"),
             tokenizer_config: json("tokenizer_config.json"),
             generation_config: Some(json("generation_config.json")),
-            tensors: views
-                .into_iter()
-                .map(|(name, view)| (name, tensor(view)))
-                .collect(),
+            tensors: views.into_iter().map(|(name, view)| (name, tensor(view))).collect(),
             files: BTreeMap::new(),
         }
     }
@@ -82,10 +75,7 @@ impl Hf {
     pub fn shard(&self, keep: impl Fn(&str) -> bool) -> Vec<u8> {
         let kept = self.tensors.iter().filter(|(name, _)| keep(name));
         let views = kept.map(|(name, Tensor(dtype, shape, data))| {
-            (
-                name.clone(),
-                TensorView::new(*dtype, shape.clone(), data).unwrap(),
-            )
+            (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap())
         });
         serialize(views, None).unwrap()
     }
@@ -93,28 +83,12 @@ impl Hf {
     /// In two shards, with an index.
     pub fn sharded(mut self) -> Hf {
         let first = |name: &str| name.contains(".layers.");
-        let names = [
-            "model-00001-of-00002.safetensors",
-            "model-00002-of-00002.safetensors",
-        ];
-        let map = self
-            .tensors
-            .keys()
-            .map(|name| (name.clone(), names[usize::from(!first(name))].into()))
-            .collect();
-        let index = Value::Object(
-            [("weight_map".to_owned(), Value::Object(map))]
-                .into_iter()
-                .collect(),
-        );
-        self.files
-            .insert(names[0].to_owned(), Some(self.shard(first)));
-        self.files
-            .insert(names[1].to_owned(), Some(self.shard(|name| !first(name))));
-        self.files.insert(
-            "model.safetensors.index.json".to_owned(),
-            Some(index.to_string().into()),
-        );
+        let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+        let map = self.tensors.keys().map(|name| (name.clone(), names[usize::from(!first(name))].into())).collect();
+        let index = Value::Object([("weight_map".to_owned(), Value::Object(map))].into_iter().collect());
+        self.files.insert(names[0].to_owned(), Some(self.shard(first)));
+        self.files.insert(names[1].to_owned(), Some(self.shard(|name| !first(name))));
+        self.files.insert("model.safetensors.index.json".to_owned(), Some(index.to_string().into()));
         self.files.insert("model.safetensors".to_owned(), None);
         self
     }
@@ -124,24 +98,10 @@ impl Hf {
         let directory = scratch.0.join("hf");
         std::fs::create_dir_all(&directory).unwrap();
         let mut files = BTreeMap::from([
-            (
-                "config.json".to_owned(),
-                Some(self.config.to_string().into_bytes()),
-            ),
-            (
-                "tokenizer.json".to_owned(),
-                Some(self.tokenizer.to_string().into_bytes()),
-            ),
-            (
-                "tokenizer_config.json".to_owned(),
-                Some(self.tokenizer_config.to_string().into_bytes()),
-            ),
-            (
-                "generation_config.json".to_owned(),
-                self.generation_config
-                    .as_ref()
-                    .map(|v| v.to_string().into_bytes()),
-            ),
+            ("config.json".to_owned(), Some(self.config.to_string().into_bytes())),
+            ("tokenizer.json".to_owned(), Some(self.tokenizer.to_string().into_bytes())),
+            ("tokenizer_config.json".to_owned(), Some(self.tokenizer_config.to_string().into_bytes())),
+            ("generation_config.json".to_owned(), self.generation_config.as_ref().map(|v| v.to_string().into_bytes())),
             ("model.safetensors".to_owned(), Some(self.shard(|_| true))),
         ]);
         files.extend(self.files.clone());
@@ -157,12 +117,7 @@ impl Hf {
 /// Runs `dgemma-quantize convert`.
 pub fn convert(directory: &Path, out: &Path, target: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dgemma-quantize"));
-    command
-        .arg("convert")
-        .args([directory, out])
-        .args(["--type", target])
-        .output()
-        .unwrap()
+    command.arg("convert").args([directory, out]).args(["--type", target]).output().unwrap()
 }
 
 /// What a program said on stderr.

@@ -21,11 +21,7 @@ fn refused_as(target: &str, change: impl FnOnce(&mut Hf), message: &str) {
     let said = stderr(&output).replace(&format!("{}/hf", scratch.0.display()), "HF");
     assert_eq!(said, format!("error: {message}\n"));
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(
-        std::fs::read_dir(scratch.0.join("out")).unwrap().count(),
-        0,
-        "something was written"
-    );
+    assert_eq!(std::fs::read_dir(scratch.0.join("out")).unwrap().count(), 0, "something was written");
 }
 
 fn text(change: impl FnOnce(&mut Value)) -> impl FnOnce(&mut Hf) {
@@ -44,20 +40,11 @@ fn file(name: &'static str, bytes: &'static [u8]) -> impl FnOnce(&mut Hf) {
 fn files() {
     let missing = "No such file or directory (os error 2)";
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {
-        refused(
-            |hf| drop(hf.files.insert(name.to_owned(), None)),
-            &format!("HF/{name}: {missing}"),
-        );
+        refused(|hf| drop(hf.files.insert(name.to_owned(), None)), &format!("HF/{name}: {missing}"));
     }
     let message = "HF/config.json: is not valid JSON: EOF while parsing a value at line 1 column 1";
-    refused(
-        file("config.json", b"{"),
-        &message.replace("a value", "an object"),
-    );
-    refused(
-        file("config.json", b"[]"),
-        "HF/config.json: key `architectures`: is missing",
-    );
+    refused(file("config.json", b"{"), &message.replace("a value", "an object"));
+    refused(file("config.json", b"[]"), "HF/config.json: key `architectures`: is missing");
     let scratch = Scratch::new("nowhere");
     let output = convert(&scratch.0.join("nowhere"), &scratch.out(), "f32");
     assert!(stderr(&output).ends_with(&format!("/nowhere/config.json: {missing}\n")));
@@ -69,19 +56,12 @@ fn an_output_that_cannot_be_written() {
     let golden = crate::hf::golden().join("micro/hf");
     let output = convert(&golden, &scratch.0.join("missing/model.gguf"), "f32");
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).contains("/missing/model.gguf"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("/missing/model.gguf"), "{}", stderr(&output));
     assert_eq!(stderr(&output).lines().count(), 1);
     let output = convert(&golden, &scratch.0, "f32");
     assert!(stderr(&output).ends_with(": is a directory, expected a file name\n"));
     // clap's own errors have status 2.
-    assert_eq!(
-        convert(&golden, &scratch.out(), "q9").status.code(),
-        Some(2)
-    );
+    assert_eq!(convert(&golden, &scratch.out(), "q9").status.code(), Some(2));
 }
 
 #[test]
@@ -99,10 +79,7 @@ fn configurations() {
         |hf| hf.config["tie_word_embeddings"] = json!(false),
         "HF/config.json: key `tie_word_embeddings`: only true is supported",
     );
-    refused(
-        text(|c| c["attention_bias"] = json!(true)),
-        &config("attention_bias`: only false is supported"),
-    );
+    refused(text(|c| c["attention_bias"] = json!(true)), &config("attention_bias`: only false is supported"));
     refused(
         text(|c| c["hidden_activation"] = json!("silu")),
         &config("hidden_activation`: only gelu_pytorch_tanh is supported"),
@@ -111,18 +88,12 @@ fn configurations() {
         text(|c| c["use_bidirectional_attention"] = json!("all")),
         &config("use_bidirectional_attention`: only vision is supported"),
     );
-    refused(
-        text(|c| c["hidden_size"] = json!(null)),
-        &config("hidden_size`: is missing"),
-    );
+    refused(text(|c| c["hidden_size"] = json!(null)), &config("hidden_size`: is missing"));
     refused(
         text(|c| c["hidden_size"] = json!(-64)),
         &config("hidden_size`: is -64, expected a non-negative 32-bit integer"),
     );
-    refused(
-        text(|c| c["rms_norm_eps"] = json!("small")),
-        &config("rms_norm_eps`: is \"small\", expected a number"),
-    );
+    refused(text(|c| c["rms_norm_eps"] = json!("small")), &config("rms_norm_eps`: is \"small\", expected a number"));
     refused(
         text(|c| c["layer_types"][1] = json!("linear")),
         &config("layer_types[1]`: is neither sliding_attention nor full_attention"),
@@ -139,15 +110,10 @@ fn configurations() {
         text(|c| c["num_key_value_heads"] = json!(3)),
         &config("num_attention_heads`: 4 heads cannot share 3 K/V heads evenly in layer 0"),
     );
-    refused(
-        text(|c| c["top_k_experts"] = json!(7)),
-        &config("top_k_experts`: is 7, but there are only 6 experts"),
-    );
+    refused(text(|c| c["top_k_experts"] = json!(7)), &config("top_k_experts`: is 7, but there are only 6 experts"));
     refused(
         text(|c| c["global_head_dim"] = json!(64)),
-        &config(
-            "per_layer_config`: does not agree with global_head_dim and num_global_key_value_heads",
-        ),
+        &config("per_layer_config`: does not agree with global_head_dim and num_global_key_value_heads"),
     );
     refused(
         text(|c| c["per_layer_config"]["0"] = json!({"head_dim": 32})),
@@ -182,19 +148,9 @@ fn configurations() {
 #[test]
 fn tokenizers() {
     let vocab = |message: &str| format!("HF/tokenizer.json: key `model.vocab`: {message}");
+    refused(text(|c| c["vocab_size"] = json!(513)), &vocab("no token has id 512, but config.json says vocab_size 513"));
     refused(
-        text(|c| c["vocab_size"] = json!(513)),
-        &vocab("no token has id 512, but config.json says vocab_size 513"),
-    );
-    refused(
-        |hf| {
-            drop(
-                hf.tokenizer["model"]["vocab"]
-                    .as_object_mut()
-                    .unwrap()
-                    .insert("new".to_owned(), json!(512)),
-            )
-        },
+        |hf| drop(hf.tokenizer["model"]["vocab"].as_object_mut().unwrap().insert("new".to_owned(), json!(512))),
         &vocab("token \"new\" has id 512, but config.json says vocab_size 512"),
     );
     refused(
@@ -226,15 +182,9 @@ fn tokenizers() {
 #[test]
 fn tensors_that_do_not_fit() {
     const NORM: &str = "model.decoder.layers.1.input_layernorm.weight";
-    refused(
-        |hf| drop(hf.tensors.remove(NORM)),
-        &format!("HF: tensor `{NORM}`: is missing"),
-    );
+    refused(|hf| drop(hf.tensors.remove(NORM)), &format!("HF: tensor `{NORM}`: is missing"));
     const SCALAR: &str = "model.encoder.language_model.layers.0.layer_scalar";
-    refused(
-        |hf| drop(hf.tensors.remove(SCALAR)),
-        &format!("HF: tensor `{SCALAR}`: is missing"),
-    );
+    refused(|hf| drop(hf.tensors.remove(SCALAR)), &format!("HF: tensor `{SCALAR}`: is missing"));
     let at = |name: &str| format!("HF/model.safetensors: tensor `{name}`: ");
     let unknown = "is not part of a DiffusionGemma with this config.json";
     for name in [
@@ -243,12 +193,7 @@ fn tensors_that_do_not_fit() {
         "model.decoder.layers.2.self_attn.v_proj.weight",
         "model.encoder.language_model.layers.9.input_layernorm.weight",
     ] {
-        let add = |hf: &mut Hf| {
-            drop(
-                hf.tensors
-                    .insert(name.to_owned(), Tensor(Dtype::F32, vec![1], vec![0; 4])),
-            )
-        };
+        let add = |hf: &mut Hf| drop(hf.tensors.insert(name.to_owned(), Tensor(Dtype::F32, vec![1], vec![0; 4])));
         refused(add, &(at(name) + unknown));
     }
     let shape = at(NORM) + "has shape [8, 8], but config.json asks for [64]";
@@ -260,25 +205,13 @@ fn tensors_that_do_not_fit() {
 #[test]
 fn numbers_that_are_none() {
     const Q: &str = "model.decoder.layers.1.self_attn.q_proj.weight";
-    let set = |at: usize, x: f32| {
-        tensor(Q, move |t| {
-            t.2[4 * at..4 * at + 4].copy_from_slice(&x.to_le_bytes())
-        })
-    };
+    let set = |at: usize, x: f32| tensor(Q, move |t| t.2[4 * at..4 * at + 4].copy_from_slice(&x.to_le_bytes()));
     let at = format!("HF/model.safetensors: tensor `{Q}`: ");
     for target in ["f32", "f16", "bf16", "q8_0"] {
         refused_as(target, set(77, f32::NAN), &format!("{at}element 77 is NaN"));
-        refused_as(
-            target,
-            set(0, f32::NEG_INFINITY),
-            &format!("{at}element 0 is -inf"),
-        );
+        refused_as(target, set(0, f32::NEG_INFINITY), &format!("{at}element 0 is -inf"));
     }
-    refused_as(
-        "f16",
-        set(5, 1e5),
-        &format!("{at}element 5 is 100000, too large for F16"),
-    );
+    refused_as("f16", set(5, 1e5), &format!("{at}element 5 is 100000, too large for F16"));
     refused_as(
         "bf16",
         set(6, 3.4e38),
@@ -292,17 +225,11 @@ fn damaged_safetensors() {
     let message = "HF/model.safetensors: is truncated or not a safetensors file: ";
     for length in [0, 7, 8, 100, whole.len() / 2, whole.len() - 1] {
         let mut hf = Hf::micro();
-        hf.files.insert(
-            "model.safetensors".to_owned(),
-            Some(whole[..length].to_vec()),
-        );
+        hf.files.insert("model.safetensors".to_owned(), Some(whole[..length].to_vec()));
         let scratch = Scratch::new("truncated");
         let output = hf.convert(&scratch, "f32");
         let said = stderr(&output).replace(&format!("{}/hf", scratch.0.display()), "HF");
-        assert!(
-            said.starts_with(&format!("error: {message}")) && said.lines().count() == 1,
-            "{length}: {said}"
-        );
+        assert!(said.starts_with(&format!("error: {message}")) && said.lines().count() == 1, "{length}: {said}");
         assert_eq!(output.status.code(), Some(1));
     }
 }
@@ -317,28 +244,18 @@ fn hostile_safetensors() {
     assert!(hf.convert(&scratch, "q8_0").status.success());
     let mut state = 5u64;
     let mut below = |n: usize| {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 33) as usize % n
     };
     for _ in 0..150 {
         let mut bytes = whole.clone();
         for _ in 0..=below(3) {
-            let at = if below(4) == 0 {
-                below(8)
-            } else {
-                below(header)
-            };
+            let at = if below(4) == 0 { below(8) } else { below(header) };
             bytes[at] = b"0123456789[]{}:,\"\0\xff "[below(20)];
         }
         std::fs::write(scratch.0.join("hf/model.safetensors"), bytes).unwrap();
         let output = convert(&scratch.0.join("hf"), &scratch.out(), "q8_0");
-        assert!(
-            matches!(output.status.code(), Some(0 | 1)),
-            "{}",
-            stderr(&output)
-        );
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{}", stderr(&output));
     }
 }
 
@@ -350,46 +267,33 @@ fn shards() {
             change(hf);
         }
     }
-    let (one, two) = (
-        "model-00001-of-00002.safetensors",
-        "model-00002-of-00002.safetensors",
-    );
+    let (one, two) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
     refused(
         sharded(|hf| drop(hf.files.insert(two.to_owned(), None))),
         &format!("HF/{two}: No such file or directory (os error 2)"),
     );
     refused(
         sharded(|hf| drop(hf.files.insert(two.to_owned(), hf.files[one].clone()))),
-        &format!(
-            "HF/{one}: tensor `model.decoder.layers.0.experts.down_proj`: is also in HF/{two}"
-        ),
+        &format!("HF/{one}: tensor `model.decoder.layers.0.experts.down_proj`: is also in HF/{two}"),
     );
     let index = |change: fn(&mut Value)| {
         sharded(move |hf| {
             let mut index = serde_json::from_slice(hf.files[INDEX].as_ref().unwrap()).unwrap();
             change(&mut index);
-            hf.files
-                .insert(INDEX.to_owned(), Some(index.to_string().into_bytes()));
+            hf.files.insert(INDEX.to_owned(), Some(index.to_string().into_bytes()));
         })
     };
-    refused(
-        index(|i| *i = json!({})),
-        &format!("HF/{INDEX}: key `weight_map`: is missing"),
-    );
+    refused(index(|i| *i = json!({})), &format!("HF/{INDEX}: key `weight_map`: is missing"));
     refused(
         index(|i| i["weight_map"]["new"] = json!("model-00002-of-00002.safetensors")),
         &format!("HF/{two}: tensor `new`: is missing, but the index lists it"),
     );
     refused(
-        index(|i| {
-            i["weight_map"]["model.decoder.norm.weight"] = json!("model-00001-of-00002.safetensors")
-        }),
+        index(|i| i["weight_map"]["model.decoder.norm.weight"] = json!("model-00001-of-00002.safetensors")),
         &format!("HF/{two}: tensor `model.decoder.norm.weight`: the index says it is in HF/{one}"),
     );
     refused(
         index(|i| i["weight_map"]["x"] = json!("../elsewhere.safetensors")),
-        &format!(
-            "HF/{INDEX}: key `weight_map.x`: \"../elsewhere.safetensors\" is not a plain file name"
-        ),
+        &format!("HF/{INDEX}: key `weight_map.x`: \"../elsewhere.safetensors\" is not a plain file name"),
     );
 }

@@ -43,29 +43,13 @@ fn plans(target: &str) -> Vec<Plan> {
 
 #[test]
 fn tensors_and_bytes_are_those_of_the_published_files() {
-    for (target, data_bytes) in [
-        ("bf16", 50_525_009_792),
-        ("f16", 50_525_009_792),
-        ("q8_0", 26_863_006_592),
-    ] {
+    for (target, data_bytes) in [("bf16", 50_525_009_792), ("f16", 50_525_009_792), ("q8_0", 26_863_006_592)] {
         let plans = plans(target);
         let header = Header::new(Path::new("26b"), &[], &plans).unwrap();
         assert_eq!(plans.len(), 692);
-        assert_eq!(
-            plans
-                .iter()
-                .map(|p| p.shape.iter().product::<usize>())
-                .sum::<usize>(),
-            25_250_987_068
-        );
+        assert_eq!(plans.iter().map(|p| p.shape.iter().product::<usize>()).sum::<usize>(), 25_250_987_068);
         assert_eq!(plans.iter().filter(|p| p.format.name == "F32").count(), 423);
-        assert_eq!(
-            plans
-                .iter()
-                .filter(|p| p.format.name.eq_ignore_ascii_case(target))
-                .count(),
-            269
-        );
+        assert_eq!(plans.iter().filter(|p| p.format.name.eq_ignore_ascii_case(target)).count(), 269);
         assert_eq!(header.file_bytes - header.bytes.len() as u64, data_bytes);
         assert_eq!(metadata::size_label(&plans), "128x2.6B");
     }
@@ -81,18 +65,7 @@ fn tensors_and_bytes_are_those_of_the_published_files() {
         "token_embd",
         "blk.0.attn_k",
     ];
-    assert!(
-        first
-            .iter()
-            .zip(expected)
-            .all(|(name, stem)| *name == format!("{stem}.weight")),
-        "{first:?}"
-    );
-    let layer = |n: usize| {
-        plans
-            .iter()
-            .filter(|p| p.name.starts_with(&format!("blk.{n}.")))
-            .count()
-    };
+    assert!(first.iter().zip(expected).all(|(name, stem)| *name == format!("{stem}.weight")), "{first:?}");
+    let layer = |n: usize| plans.iter().filter(|p| p.name.starts_with(&format!("blk.{n}."))).count();
     assert_eq!((layer(0), layer(5)), (23, 22));
 }

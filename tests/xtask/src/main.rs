@@ -38,7 +38,10 @@ fn ci() -> Outcome {
     let steps: [Step; 5] = [
         ("format", || cargo(&["fmt", "--all", "--check"], "rustfmt")),
         ("lints", || {
-            cargo(&["clippy", "--workspace", "--all-targets", "--release", "--locked", "--", "-D", "warnings"], "clippy")
+            cargo(
+                &["clippy", "--workspace", "--all-targets", "--release", "--locked", "--", "-D", "warnings"],
+                "clippy",
+            )
         }),
         ("tests", tests),
         ("documentation", documentation),
@@ -87,7 +90,9 @@ fn python_checks() -> Outcome {
     let wanted = PYTHON_PACKAGES.join("\n");
     if std::fs::read_to_string(&stamp).ok().as_deref() != Some(&wanted) {
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_PACKAGES))?;
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(PYTHON_PACKAGES))?;
         std::fs::write(&stamp, wanted).map_err(|e| format!("{}: {e}", stamp.display()))?;
     }
     run(Command::new(&python).arg(root().join("tests/golden/check_gguf.py")).arg("read").args(own_files()?))
@@ -101,7 +106,11 @@ fn own_files() -> Result<Vec<PathBuf>, String> {
     for (name, kind) in [("tiny-a", "f32"), ("tiny-b", "bf16"), ("tiny-k", "q8_0"), ("tiny-k", "f16")] {
         let out = folder.join(format!("{name}-{kind}.gguf"));
         let mut command = Command::new(root().join("target/release/dgemma-quantize")); // built by the tests
-        run(command.arg("convert").arg(root().join("tests/golden").join(name).join("hf")).arg(&out).args(["--type", kind]))?;
+        run(command
+            .arg("convert")
+            .arg(root().join("tests/golden").join(name).join("hf"))
+            .arg(&out)
+            .args(["--type", kind]))?;
         files.push(out);
     }
     Ok(files)

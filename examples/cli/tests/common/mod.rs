@@ -22,7 +22,7 @@ pub fn golden(name: &str) -> PathBuf {
 
 /// A small model with random weights: canvas 16, and it says nothing sensible.
 pub fn micro() -> String {
-    golden("micro/micro-f32.gguf").display().to_string()
+    golden("peer/micro-f32.gguf").display().to_string()
 }
 
 /// A path for what a test writes, below cargo's folder for such files.
