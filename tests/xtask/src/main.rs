@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// The Python packages of the independent GGUF check; `gguf` is llama.cpp's own reader.
-const PYTHON_PACKAGES: [&str; 3] = ["gguf==0.19.0", "numpy==2.3.5", "safetensors==0.8.0"];
+const PYTHON_PACKAGES: [&str; 3] = ["gguf==0.19.0", "numpy==2.4.6", "safetensors==0.8.0"];
 
 type Outcome = Result<(), String>;
 type Step = (&'static str, fn() -> Outcome);
