@@ -64,7 +64,7 @@
 #define DGEMMA_PROMPT_CHAT 0
 
 /**
- * dgemma_generate_params.prompt_kind: the prompt is the text itself, with special tokens parsed and <bos> before it.
+ * dgemma_generate_params.prompt_kind: the prompt is the text itself, with special tokens parsed and the begin token before it.
  */
 #define DGEMMA_PROMPT_RAW 1
 

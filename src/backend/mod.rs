@@ -1,6 +1,6 @@
 //! What a device can do: the operations of the forward pass, and nothing about the model.
 //!
-//! The forward pass (`model/forward.rs`) is written once against [`Backend`]. [`reference`] is slow and obvious, one
+//! The forward pass (`model/forward.rs`) is written once against [`Backend`]. [`mod@reference`] is slow and obvious, one
 //! operation per file: the oracle. [`cpu`] is fast. They do not know each other; tests compare them.
 //!
 //! Conventions: activations are f32, row-major, `[rows, width]` in the comments; `rows` counts tokens. Buffers may be

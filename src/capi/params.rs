@@ -13,7 +13,7 @@ pub const DGEMMA_BACKEND_CPU: u32 = 0;
 pub const DGEMMA_BACKEND_REFERENCE: u32 = 1;
 /// dgemma_generate_params.prompt_kind: the prompt is a user's message, put into the model's chat template.
 pub const DGEMMA_PROMPT_CHAT: u32 = 0;
-/// dgemma_generate_params.prompt_kind: the prompt is the text itself, with special tokens parsed and <bos> before it.
+/// dgemma_generate_params.prompt_kind: the prompt is the text itself, with special tokens parsed and the begin token before it.
 pub const DGEMMA_PROMPT_RAW: u32 = 1;
 
 /// How to load a model. Fill it with dgemma_model_params_init(), then change fields.

@@ -72,7 +72,19 @@ fn tests() -> Outcome {
 
 fn documentation() -> Outcome {
     let mut command = Command::new("cargo");
-    command.args(["doc", "--workspace", "--release", "--locked", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    command
+        .args([
+            "doc",
+            "--lib",
+            "--package",
+            "dgemma",
+            "--package",
+            "dgemma-quantize",
+            "--release",
+            "--locked",
+            "--no-deps",
+        ])
+        .env("RUSTDOCFLAGS", "-D warnings");
     run(&mut command)
 }
 
