@@ -33,7 +33,7 @@ impl Numbers {
         let n: usize = shape.iter().product();
         let mut data = vec![0u8; n / format.block * format.block_bytes];
         match format.encode {
-            Some(encode) => encode(&self.vec(n), &mut data),
+            Some(encode) => encode(&self.vec(n), None, &mut data),
             None => {
                 // Any bytes are valid codes; exponents of f16 scales are kept small by clearing high bits everywhere.
                 data.iter_mut().for_each(|b| *b = (self.next().abs() * 255.0) as u8 & 0x2B);

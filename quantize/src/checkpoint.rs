@@ -2,24 +2,25 @@
 //! parsed through a mapping, weights are read in pieces, so that memory does not grow with the model.
 
 use crate::json::File as Json;
+use crate::source::Source;
 use dgemma::quant::{self, Format};
 use dgemma::{Error, Result};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// All tensors of a checkpoint.
 pub struct Checkpoint {
-    tensors: BTreeMap<String, Source>,
+    tensors: BTreeMap<String, Stored>,
 }
 
 /// One tensor of a checkpoint.
 #[derive(Clone)]
-pub struct Source {
+pub struct Stored {
     /// Its name there.
     pub name: String,
     /// PyTorch order: the last dimension is contiguous.
@@ -27,7 +28,7 @@ pub struct Source {
     dtype: Dtype,
     /// Where its bytes are.
     start: u64,
-    file: Rc<(PathBuf, File)>,
+    file: Arc<(PathBuf, File)>,
 }
 
 impl Checkpoint {
@@ -43,17 +44,17 @@ impl Checkpoint {
     }
 
     /// The tensor called `name`.
-    pub fn get(&self, name: &str) -> Option<&Source> {
+    pub fn get(&self, name: &str) -> Option<&Stored> {
         self.tensors.get(name)
     }
 
     /// All tensors by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+    pub fn iter(&self) -> impl Iterator<Item = &Stored> {
         self.tensors.values()
     }
 }
 
-fn read_shards(directory: &Path, index: &Json, tensors: &mut BTreeMap<String, Source>) -> Result<()> {
+fn read_shards(directory: &Path, index: &Json, tensors: &mut BTreeMap<String, Stored>) -> Result<()> {
     let map = index.root().need("weight_map")?;
     let mut shards = BTreeSet::new();
     for (_, file) in map.members()? {
@@ -82,17 +83,17 @@ fn read_shards(directory: &Path, index: &Json, tensors: &mut BTreeMap<String, So
     Ok(())
 }
 
-fn read_shard(path: &Path, tensors: &mut BTreeMap<String, Source>) -> Result<()> {
+fn read_shard(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<()> {
     let failed = |e| Error::io(path, e);
     let file = File::open(path).map_err(failed)?;
     let (data_start, header) = read_header(path, &file)?;
-    let file = Rc::new((path.to_owned(), file));
+    let file = Arc::new((path.to_owned(), file));
     // By name, so that of several mistakes it is always the same that is reported.
     let by_name: BTreeMap<_, _> = header.tensors().into_iter().collect();
     for (name, info) in by_name {
         let start = data_start + info.data_offsets.0 as u64;
         let source =
-            Source { name: name.clone(), shape: info.shape.clone(), dtype: info.dtype, start, file: file.clone() };
+            Stored { name: name.clone(), shape: info.shape.clone(), dtype: info.dtype, start, file: file.clone() };
         if let Some(other) = tensors.insert(name, source) {
             return Err(other.error(format!("is also in {}", path.display())));
         }
@@ -110,7 +111,7 @@ fn read_header(path: &Path, file: &File) -> Result<(u64, Metadata)> {
     Ok((8 + length as u64, header))
 }
 
-impl Source {
+impl Stored {
     /// An error about this tensor.
     pub fn error(&self, what: impl Into<String>) -> Error {
         Error::tensor(&self.file.0, &self.name, what)
@@ -129,15 +130,36 @@ impl Source {
         quant::by_name(name).ok_or_else(|| Error::Internal(format!("no format {name}")))
     }
 
-    /// How many elements it has.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+    /// Fills `bytes` from its byte `offset` on.
+    pub fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        self.file.1.read_exact_at(bytes, self.start + offset).map_err(|e| Error::io(&self.file.0, e))
+    }
+}
+
+/// A tensor in a [`Format`], as most are.
+pub struct Plain {
+    tensor: Stored,
+    format: &'static Format,
+}
+
+impl Plain {
+    /// `tensor`, if it is one.
+    pub fn new(tensor: Stored) -> Result<Plain> {
+        let format = tensor.format()?;
+        Ok(Plain { tensor, format })
+    }
+}
+
+impl Source for Plain {
+    fn error(&self, what: &str) -> Error {
+        self.tensor.error(what)
     }
 
-    /// Fills `bytes` from its byte `offset` on.
-    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        let mut file = &self.file.1;
-        let read = file.seek(SeekFrom::Start(self.start + offset)).and_then(|_| file.read_exact(bytes));
-        read.map_err(|e| Error::io(&self.file.0, e))
+    fn format(&self) -> Option<&'static Format> {
+        Some(self.format)
+    }
+
+    fn read_stored(&self, start: usize, out: &mut [u8]) -> Result<()> {
+        self.tensor.read_bytes((start / self.format.block * self.format.block_bytes) as u64, out)
     }
 }

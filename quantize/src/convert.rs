@@ -1,8 +1,8 @@
 //! The conversion: check everything, then copy tensor by tensor.
 
-use crate::checkpoint::{Checkpoint, Source};
+use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::plan::{self, Input, Step};
+use crate::plan::{self, Step};
 use crate::tokenizer::Tokenizer;
 use crate::{json, metadata};
 use dgemma::gguf::writer::{Plan, Writer};
@@ -58,27 +58,14 @@ struct Converter {
 
 impl Converter {
     fn copy(&mut self, step: &Step, writer: &mut Writer, progress: &ProgressBar) -> Result<()> {
-        match &step.input {
-            Input::Generated(numbers) => {
-                self.values.clone_from(numbers);
-                self.encode(step.plan.format)?;
-                writer.write(&step.plan.name, &self.bytes)
-            }
-            Input::Source(source) => self.copy_source(source, &step.plan, writer, progress),
-        }
-    }
-
-    fn copy_source(&mut self, source: &Source, plan: &Plan, writer: &mut Writer, progress: &ProgressBar) -> Result<()> {
-        let from = source.format()?;
-        let elements = source.elements();
+        let Step { plan, source } = step;
+        let elements = plan.shape.iter().product();
         for start in (0..elements).step_by(CHUNK) {
             let count = CHUNK.min(elements - start);
-            self.raw.resize(count * from.block_bytes, 0);
-            source.read((start * from.block_bytes) as u64, &mut self.raw)?;
             self.values.resize(count, 0.0);
-            (from.decode)(&self.raw, &mut self.values);
+            source.read(start, &mut self.values, &mut self.raw)?;
             if let Some((at, value)) = not_finite(&self.values) {
-                return Err(source.error(format!("element {} is {value}", start + at)));
+                return Err(source.error(&format!("element {} is {value}", start + at)));
             }
             self.encode(plan.format)?;
             // Formats with F16 in them end at 65504, or at a multiple of it.
@@ -86,7 +73,7 @@ impl Converter {
             (plan.format.decode)(&self.bytes, &mut self.back);
             if let Some((at, _)) = not_finite(&self.back) {
                 let what = format!("element {} is {}, too large for {}", start + at, self.values[at], plan.format.name);
-                return Err(source.error(what));
+                return Err(source.error(&what));
             }
             writer.write(&plan.name, &self.bytes)?;
             progress.inc(self.bytes.len() as u64);
@@ -99,7 +86,7 @@ impl Converter {
         let encode =
             format.encode.ok_or_else(|| Error::argument("type", format!("{} can only be read", format.name)))?;
         self.bytes.resize(self.values.len() / format.block * format.block_bytes, 0);
-        encode(&self.values, &mut self.bytes);
+        encode(&self.values, None, &mut self.bytes);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A directory is read in three independent pieces, [`config`] (the numbers), [`tokenizer`] (the vocabulary) and
 //! [`checkpoint`] (the weights, by name). [`names`] says which tensors a file with that configuration has and where they
-//! come from; [`plan`] joins the two, or says what does not fit; [`metadata`] lists the keys. Only when all of that has
+//! come from; [`plan`] joins the two, or says what does not fit ([`source`] is what it hands on); [`metadata`] lists the keys. Only when all of that has
 //! succeeded does [`convert`] create a file. [`inspect`] shows what is in one.
 
 pub mod checkpoint;
@@ -14,5 +14,6 @@ pub mod layers;
 pub mod metadata;
 pub mod names;
 pub mod plan;
+pub mod source;
 pub mod tokenizer;
 pub mod vocabulary;

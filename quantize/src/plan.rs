@@ -1,28 +1,24 @@
 //! What goes where: every tensor that the file must have, paired with the one of the checkpoint that it is made from.
 
-use crate::checkpoint::{Checkpoint, Source};
+use crate::checkpoint::{Checkpoint, Plain};
 use crate::config::Config;
 use crate::names::{self, Expected, Origin, Other};
+use crate::source::{Generated, Source};
 use dgemma::gguf::writer::Plan;
 use dgemma::quant::{self, Format};
 use dgemma::{Error, Result};
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 /// One tensor to be written.
 pub struct Step {
     /// What the file will say about it.
     pub plan: Plan,
     /// Where its elements come from.
-    pub input: Input,
-}
-
-/// Where elements come from.
-pub enum Input {
-    /// From the checkpoint.
-    Source(Source),
-    /// From here.
-    Generated(Vec<f32>),
+    pub source: Box<dyn Source>,
+    /// What an error in each column costs, `[columns]`, or `[matrices, columns]` for a stack; from an importance matrix.
+    pub importance: Option<Arc<[f32]>>,
 }
 
 /// All steps in file order, or what does not fit. `directory` is for messages.
@@ -56,8 +52,8 @@ fn check_names(expected: &[Expected], checkpoint: &Checkpoint) -> Result<()> {
 }
 
 fn step(directory: &Path, tensor: Expected, checkpoint: &Checkpoint, target: &'static Format) -> Result<Step> {
-    let input = match tensor.origin {
-        Origin::Generated(numbers) => Input::Generated(numbers),
+    let source: Box<dyn Source> = match tensor.origin {
+        Origin::Generated(values) => Box::new(Generated { name: tensor.name.clone(), values }),
         Origin::Checkpoint(name) => {
             let shared = || checkpoint.get(&names::shared_name(&name)?);
             let source = checkpoint.get(&name).or_else(shared);
@@ -66,13 +62,12 @@ fn step(directory: &Path, tensor: Expected, checkpoint: &Checkpoint, target: &'s
                 let what = format!("has shape {:?}, but config.json asks for {:?}", source.shape, tensor.shape);
                 return Err(source.error(what));
             }
-            source.format()?;
-            Input::Source(source.clone())
+            Box::new(Plain::new(source.clone())?)
         }
     };
     let format = format(&tensor.name, &tensor.shape, target)?;
     let shape = tensor.shape.into_iter().rev().collect();
-    Ok(Step { plan: Plan { name: tensor.name, shape, format }, input })
+    Ok(Step { plan: Plan { name: tensor.name, shape, format }, source, importance: None })
 }
 
 /// How a tensor is stored: vectors, norms, scales and the router in F32, whatever the target; the others in the target

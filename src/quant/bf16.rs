@@ -16,7 +16,7 @@ fn decode(src: &[u8], dst: &mut [f32]) {
     }
 }
 
-fn encode(src: &[f32], dst: &mut [u8]) {
+fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
     for ([x], bytes) in encoding::<1, 2>(src, dst) {
         *bytes = from_f32(*x).to_le_bytes();
     }

@@ -11,7 +11,7 @@ fn decode(src: &[u8], dst: &mut [f32]) {
     }
 }
 
-fn encode(src: &[f32], dst: &mut [u8]) {
+fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
     for ([x], bytes) in encoding::<1, 4>(src, dst) {
         *bytes = x.to_le_bytes();
     }

@@ -25,7 +25,10 @@ pub type Decode = fn(src: &[u8], dst: &mut [f32]);
 
 /// Encodes whole blocks, with the same rule for the lengths. Values that are not finite make no sense in formats with a
 /// scale: such a block decodes to something, but not to what it was.
-pub type Encode = fn(src: &[f32], dst: &mut [u8]);
+///
+/// `importance`, if given, has one weight >= 0 for each element of `src`: how much an error there matters. Formats whose
+/// codes follow from a fixed rule ignore it.
+pub type Encode = fn(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]);
 
 /// One tensor format: its identity, its block geometry and its scalar codecs. Compare formats by `id`.
 #[derive(Debug)]

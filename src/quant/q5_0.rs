@@ -29,7 +29,7 @@ fn decode(src: &[u8], dst: &mut [f32]) {
     }
 }
 
-fn encode(src: &[f32], dst: &mut [u8]) {
+fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
     for (x, block) in encoding::<BLOCK, BYTES>(src, dst) {
         let d = q4_0::largest(x) / -16.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };

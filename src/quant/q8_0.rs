@@ -28,7 +28,7 @@ fn decode(src: &[u8], dst: &mut [f32]) {
     }
 }
 
-fn encode(src: &[f32], dst: &mut [u8]) {
+fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
     for (x, block) in encoding::<BLOCK, BYTES>(src, dst) {
         let largest = x.iter().fold(0f32, |m, x| m.max(x.abs()));
         let d = largest / 127.0;

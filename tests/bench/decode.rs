@@ -39,7 +39,7 @@ fn encode_speed(format: &Format) -> Option<f64> {
     let mut dst = vec![0; TILE / format.block * format.block_bytes];
     Some(best(|| {
         for tile in src.chunks(TILE) {
-            encode(black_box(tile), black_box(&mut dst));
+            encode(black_box(tile), None, black_box(&mut dst));
         }
     }))
 }

@@ -1,0 +1,53 @@
+//! Where the elements of a tensor come from: the one interface between all kinds of input and the conversion.
+
+use dgemma::quant::Format;
+use dgemma::{Error, Result};
+
+/// The elements of one tensor, to be read in pieces by several threads at once.
+pub trait Source: Send + Sync {
+    /// An error about this tensor, with the names of its file and of itself there.
+    fn error(&self, what: &str) -> Error;
+
+    /// How the elements are stored, if in one of the library's formats. A target of the same format then gets the very
+    /// bytes, through [`Source::read_stored`].
+    fn format(&self) -> Option<&'static Format> {
+        None
+    }
+
+    /// Fills `out` with the blocks from element `start` on, as they are stored in [`Source::format`].
+    fn read_stored(&self, start: usize, out: &mut [u8]) -> Result<()> {
+        let _ = (start, out);
+        Err(Error::Internal("a tensor without a stored format was asked for its bytes".to_owned()))
+    }
+
+    /// Fills `out` with the elements from `start` on. Both are whole rows. `scratch` is for the source to use; callers keep
+    /// it from one call to the next.
+    fn read(&self, start: usize, out: &mut [f32], scratch: &mut Vec<u8>) -> Result<()> {
+        let Some(format) = self.format() else {
+            return Err(Error::Internal("a tensor without a stored format must decode itself".to_owned()));
+        };
+        scratch.resize(out.len() / format.block * format.block_bytes, 0);
+        self.read_stored(start, scratch)?;
+        (format.decode)(scratch, out);
+        Ok(())
+    }
+}
+
+/// Numbers that were made rather than read.
+pub struct Generated {
+    /// What they are for, in messages.
+    pub name: String,
+    /// All of them.
+    pub values: Vec<f32>,
+}
+
+impl Source for Generated {
+    fn error(&self, what: &str) -> Error {
+        Error::Internal(format!("generated tensor {}: {what}", self.name))
+    }
+
+    fn read(&self, start: usize, out: &mut [f32], _: &mut Vec<u8>) -> Result<()> {
+        out.copy_from_slice(&self.values[start..start + out.len()]);
+        Ok(())
+    }
+}
