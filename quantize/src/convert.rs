@@ -58,7 +58,7 @@ struct Converter {
 
 impl Converter {
     fn copy(&mut self, step: &Step, writer: &mut Writer, progress: &ProgressBar) -> Result<()> {
-        let Step { plan, source } = step;
+        let Step { plan, source, .. } = step;
         let elements = plan.shape.iter().product();
         for start in (0..elements).step_by(CHUNK) {
             let count = CHUNK.min(elements - start);
