@@ -6,6 +6,7 @@ mod common;
 use common::*;
 use dgemma::engine::{BackendKind, Event, GenerateParams, Model, StepInfo};
 use dgemma::sampler::{RecordedNoise, StepNoise};
+use dgemma_quantize::convert::{self, Options};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ const LOSSLESS: [(&str, &[&str]); 3] =
 
 fn convert(name: &str, format: &str) -> PathBuf {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reference-{}-{name}-{format}.gguf", test_name()));
-    dgemma_quantize::convert::run(&golden(name).join("hf"), &out, format, None).unwrap();
+    convert::run(&golden(name).join("hf"), &out, &Options::of_type(format).unwrap()).unwrap();
     out
 }
 

@@ -4,32 +4,60 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::plan::{self, Step};
 use crate::tokenizer::Tokenizer;
-use crate::{json, metadata};
+use crate::types::Types;
+use crate::{json, metadata, mix};
+use dgemma::gguf::Value;
 use dgemma::gguf::writer::{Plan, Writer};
-use dgemma::quant::{self, Format};
+use dgemma::quant::Format;
 use dgemma::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 
-/// What the large matrices can become.
-pub const TARGETS: [&str; 4] = ["f32", "f16", "bf16", "q8_0"];
-
 /// Elements converted at a time, a multiple of every block: 4 MiB as F32.
 const CHUNK: usize = 1 << 20;
 
-/// Converts the checkpoint in `directory` to the file `out`, which is not touched unless all goes well.
-pub fn run(directory: &Path, out: &Path, target: &str, name: Option<&str>) -> Result<()> {
-    let target = quant::by_name(target).ok_or_else(|| Error::argument("type", format!("unknown format {target}")))?;
+/// How to convert.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The types of the tensors.
+    pub types: Types,
+    /// The model's name; by default found in the checkpoint.
+    pub name: Option<String>,
+}
+
+impl Options {
+    /// Everything as usual, in the mix called `name`.
+    pub fn of_type(name: &str) -> Result<Options> {
+        Ok(Options { types: Types::of(mix::by_name(name)?), ..Options::default() })
+    }
+}
+
+/// A checkpoint that was found to be complete, and what will become of it.
+pub struct Prepared {
+    /// The keys of the file.
+    pub keys: Vec<(String, Value)>,
+    /// Its tensors.
+    pub steps: Vec<Step>,
+}
+
+/// Reads everything in `directory` but the weights themselves, and checks it.
+pub fn prepare(directory: &Path, options: &Options) -> Result<Prepared> {
     let config = Config::read(directory)?;
     let tokenizer = Tokenizer::read(directory, &config)?;
     let checkpoint = Checkpoint::open(directory)?;
-    let steps = plan::make(directory, &config, &checkpoint, target)?;
+    let steps = plan::make(directory, &config, &checkpoint, &options.types)?;
     let plans: Vec<Plan> = steps.iter().map(|step| step.plan.clone()).collect();
-    let name = name.map_or_else(|| model_name(directory), str::to_owned);
-    let keys = metadata::keys(directory, &name, &config, &tokenizer, &plans, target)?;
-    drop(tokenizer);
+    let name = options.name.clone().unwrap_or_else(|| model_name(directory));
+    let keys = metadata::keys(directory, &name, &config, &tokenizer, &plans, options.types.mix.file_type)?;
+    Ok(Prepared { keys, steps })
+}
 
+/// Converts the checkpoint in `directory` to the file `out`, which is not touched unless all goes well.
+pub fn run(directory: &Path, out: &Path, options: &Options) -> Result<()> {
+    let Prepared { keys, steps } = prepare(directory, options)?;
+    let plans: Vec<Plan> = steps.iter().map(|step| step.plan.clone()).collect();
     let mut writer = Writer::create(out, &keys, &plans)?;
+    drop(keys);
     let mut converter = Converter::default();
     let progress = progress_bar(writer.file_bytes());
     for step in &steps {

@@ -2,18 +2,25 @@
 //!
 //! A directory is read in three independent pieces, [`config`] (the numbers), [`tokenizer`] (the vocabulary) and
 //! [`checkpoint`] (the weights, by name). [`names`] says which tensors a file with that configuration has and where they
-//! come from; [`plan`] joins the two, or says what does not fit ([`source`] is what it hands on); [`metadata`] lists the keys. Only when all of that has
-//! succeeded does [`convert`] create a file. [`inspect`] shows what is in one.
+//! come from, [`mix`], [`types`] and [`overrides`] in which formats; [`plan`] joins them all, or says what does not fit
+//! ([`source`] is what it hands on); [`metadata`] lists the keys. Only when all of that has succeeded does [`convert`]
+//! create a file; [`dry_run`] shows what it would be. [`inspect`] shows what is in one.
 
 pub mod checkpoint;
 pub mod config;
 pub mod convert;
+pub mod dry_run;
 pub mod inspect;
 pub mod json;
 pub mod layers;
+pub mod listing;
 pub mod metadata;
+pub mod mix;
 pub mod names;
+pub mod overrides;
 pub mod plan;
+pub mod shapes;
 pub mod source;
 pub mod tokenizer;
+pub mod types;
 pub mod vocabulary;

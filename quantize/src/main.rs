@@ -1,7 +1,10 @@
-//! `dgemma-quantize`: converts checkpoints to GGUF, and shows what is in a GGUF file.
+//! `dgemma-quantize`: converts checkpoints to GGUF, says beforehand what that gives, and shows what is in a GGUF file.
 
-use clap::{Parser, Subcommand};
-use dgemma_quantize::{convert, inspect};
+use clap::{Args, Parser, Subcommand};
+use dgemma::Result;
+use dgemma_quantize::overrides::{self, Override};
+use dgemma_quantize::types::Types;
+use dgemma_quantize::{convert, dry_run, inspect, mix, shapes};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,13 +24,24 @@ enum Command {
         /// Directory with config.json, tokenizer.json and *.safetensors
         hf_dir: PathBuf,
         /// The file to write; it appears when it is complete
-        out: PathBuf,
-        /// Format of the large matrices; norms, scales and the router stay F32
-        #[arg(long = "type", default_value = "bf16", value_parser = convert::TARGETS)]
-        target: String,
+        #[arg(required_unless_present = "dry_run")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        types: TypeArguments,
         /// The model's name, stored as general.name [default: from the directory]
         #[arg(long)]
         name: Option<String>,
+        /// Only list the tensors that would be written, with types and sizes
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List the tensors, types and sizes of a published model in some mix, without having it
+    Plan {
+        /// The model: 26b, or 26b-layers=N for its first layers
+        #[arg(long)]
+        shape: String,
+        #[command(flatten)]
+        types: TypeArguments,
     },
     /// List the keys and tensors of a GGUF file
     Inspect {
@@ -36,17 +50,54 @@ enum Command {
     },
 }
 
+#[derive(Args)]
+struct TypeArguments {
+    /// Mix of formats: F32, BF16, F16, Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S, Q3_K_L ...; norms, scales and the
+    /// router stay F32
+    #[arg(long = "type", value_name = "MIX", default_value = "BF16")]
+    mix: String,
+    /// Another type for the matrices with PATTERN in their names; * in it stands for anything. May be repeated: of
+    /// several that match, the first one counts
+    #[arg(long = "tensor-type", value_name = "PATTERN=TYPE")]
+    overrides: Vec<String>,
+    /// Another type for the embedding, which is the output head as well
+    #[arg(long = "token-embedding-type", value_name = "TYPE")]
+    token_embedding: Option<String>,
+}
+
+impl TypeArguments {
+    fn parse(&self) -> Result<Types> {
+        let embedding = self.token_embedding.as_deref();
+        Ok(Types {
+            overrides: self.overrides.iter().map(|text| Override::parse(text)).collect::<Result<_>>()?,
+            token_embedding: embedding.map(|name| overrides::writable("token-embedding-type", name)).transpose()?,
+            ..Types::of(mix::by_name(&self.mix)?)
+        })
+    }
+}
+
 fn main() -> ExitCode {
     dgemma::log::set_sink(Some(Arc::new(|level, text| eprintln!("{level:?}: {text}"))));
-    let done = match Arguments::parse().command {
-        Command::Convert { hf_dir, out, target, name } => convert::run(&hf_dir, &out, &target, name.as_deref()),
-        Command::Inspect { file } => inspect::run(&file, &mut std::io::stdout().lock()),
-    };
-    match done {
+    match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match command {
+        Command::Convert { hf_dir, out, types, name, dry_run } => {
+            let options = convert::Options { types: types.parse()?, name };
+            match out.filter(|_| !dry_run) {
+                Some(out) => convert::run(&hf_dir, &out, &options),
+                None => dry_run::of_checkpoint(&hf_dir, &options, &mut stdout),
+            }
+        }
+        Command::Plan { shape, types } => dry_run::of_shape(&shapes::named(&shape)?, &types.parse()?, &mut stdout),
+        Command::Inspect { file } => inspect::run(&file, &mut stdout),
     }
 }

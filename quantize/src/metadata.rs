@@ -6,17 +6,16 @@ use crate::tokenizer::Tokenizer;
 use dgemma::Result;
 use dgemma::gguf::writer::Plan;
 use dgemma::gguf::{Array, Value};
-use dgemma::quant::Format;
 use std::path::Path;
 
-/// All keys. `directory` is asked for `generation_config.json`.
+/// All keys. `directory` is asked for `generation_config.json`; `file_type` is the number of the mix.
 pub fn keys(
     directory: &Path,
     name: &str,
     config: &Config,
     tokenizer: &Tokenizer,
     plans: &[Plan],
-    target: &Format,
+    file_type: u32,
 ) -> Result<Vec<(String, Value)>> {
     let text = |key: &str, value: &str| (format!("general.{key}"), Value::String(value.to_owned()));
     let mut keys = vec![
@@ -30,7 +29,7 @@ pub fn keys(
     keys.extend(sampler(directory)?.into_iter().map(|(key, value)| (format!("diffusion.eb_{key}"), value)));
     keys.extend(tokenizer.keys());
     keys.push(("general.quantization_version".to_owned(), Value::U32(2)));
-    keys.push(("general.file_type".to_owned(), Value::U32(file_type(target))));
+    keys.push(("general.file_type".to_owned(), Value::U32(file_type)));
     Ok(keys)
 }
 
@@ -88,18 +87,6 @@ fn sampler(directory: &Path) -> Result<Vec<(&'static str, Value)>> {
         ("confidence_threshold", number("confidence_threshold")?),
     ];
     Ok(keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
-}
-
-/// The number that stands for "mostly this format".
-fn file_type(target: &Format) -> u32 {
-    match target.name {
-        "F32" => 0,
-        "F16" => 1,
-        "Q8_0" => 7,
-        "BF16" => 32,
-        // Unknown to readers, which take every tensor's own type anyway.
-        _ => 1024,
-    }
 }
 
 /// Experts x parameters that one expert and everything outside experts have, e.g. `128x2.6B`.

@@ -4,35 +4,67 @@ use crate::checkpoint::{Checkpoint, Plain};
 use crate::config::Config;
 use crate::names::{self, Expected, Origin, Other};
 use crate::source::{Generated, Source};
+use crate::types::{Chosen, Named, Types};
 use dgemma::gguf::writer::Plan;
-use dgemma::quant::{self, Format};
+use dgemma::quant::Format;
 use dgemma::{Error, Result};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+/// A tensor that the file will have.
+pub struct Planned {
+    /// What is known of it from the configuration.
+    pub expected: Expected,
+    /// Its type, and why.
+    pub chosen: Chosen,
+}
+
 /// One tensor to be written.
 pub struct Step {
     /// What the file will say about it.
     pub plan: Plan,
+    /// The type it would have if its rows did fit; otherwise that of the plan.
+    pub wanted: &'static Format,
     /// Where its elements come from.
     pub source: Box<dyn Source>,
     /// What an error in each column costs, `[columns]`, or `[matrices, columns]` for a stack; from an importance matrix.
     pub importance: Option<Arc<[f32]>>,
 }
 
-/// All steps in file order, or what does not fit. `directory` is for messages.
-pub fn make(directory: &Path, config: &Config, checkpoint: &Checkpoint, target: &'static Format) -> Result<Vec<Step>> {
+/// All tensors of a file in its order, with their types. No weights are needed for that.
+pub fn tensors(config: &Config, types: &Types) -> Result<Vec<Planned>> {
     let expected = names::expected(config);
-    check_names(&expected, checkpoint)?;
-    expected.into_iter().map(|tensor| step(directory, tensor, checkpoint, target)).collect()
+    let shapes: Vec<Vec<usize>> = expected.iter().map(ggml_shape).collect();
+    let named: Vec<Named> =
+        expected.iter().zip(&shapes).map(|(e, shape)| (e.name.as_str(), shape.as_slice())).collect();
+    let chosen = types.choose(&named, &config.into())?;
+    Ok(expected.into_iter().zip(chosen).map(|(expected, chosen)| Planned { expected, chosen }).collect())
+}
+
+impl Planned {
+    /// What the file will say about it.
+    pub fn plan(&self) -> Plan {
+        Plan { name: self.expected.name.clone(), shape: ggml_shape(&self.expected), format: self.chosen.format }
+    }
+}
+
+fn ggml_shape(tensor: &Expected) -> Vec<usize> {
+    tensor.shape.iter().rev().copied().collect()
+}
+
+/// All steps in file order, or what does not fit. `directory` is for messages.
+pub fn make(directory: &Path, config: &Config, checkpoint: &Checkpoint, types: &Types) -> Result<Vec<Step>> {
+    let tensors = tensors(config, types)?;
+    check_names(&tensors, checkpoint)?;
+    tensors.into_iter().map(|tensor| step(directory, tensor, checkpoint)).collect()
 }
 
 /// Every tensor of the checkpoint must be one whose purpose is known: what is silently left out would be missed later.
-fn check_names(expected: &[Expected], checkpoint: &Checkpoint) -> Result<()> {
-    let wanted: HashSet<&str> = expected
+fn check_names(tensors: &[Planned], checkpoint: &Checkpoint) -> Result<()> {
+    let wanted: HashSet<&str> = tensors
         .iter()
-        .filter_map(|tensor| match &tensor.origin {
+        .filter_map(|tensor| match &tensor.expected.origin {
             Origin::Checkpoint(name) => Some(name.as_str()),
             Origin::Generated(_) => None,
         })
@@ -51,9 +83,11 @@ fn check_names(expected: &[Expected], checkpoint: &Checkpoint) -> Result<()> {
     Ok(())
 }
 
-fn step(directory: &Path, tensor: Expected, checkpoint: &Checkpoint, target: &'static Format) -> Result<Step> {
+fn step(directory: &Path, planned: Planned, checkpoint: &Checkpoint) -> Result<Step> {
+    let plan = planned.plan();
+    let Planned { expected: tensor, chosen } = planned;
     let source: Box<dyn Source> = match tensor.origin {
-        Origin::Generated(values) => Box::new(Generated { name: tensor.name.clone(), values }),
+        Origin::Generated(values) => Box::new(Generated { name: tensor.name, values }),
         Origin::Checkpoint(name) => {
             let shared = || checkpoint.get(&names::shared_name(&name)?);
             let source = checkpoint.get(&name).or_else(shared);
@@ -65,23 +99,5 @@ fn step(directory: &Path, tensor: Expected, checkpoint: &Checkpoint, target: &'s
             Box::new(Plain::new(source.clone())?)
         }
     };
-    let format = format(&tensor.name, &tensor.shape, target)?;
-    let shape = tensor.shape.into_iter().rev().collect();
-    Ok(Step { plan: Plan { name: tensor.name, shape, format }, source, importance: None })
-}
-
-/// How a tensor is stored: vectors, norms, scales and the router in F32, whatever the target; the others in the target
-/// format, or in F16 where rows are no whole number of its blocks. `shape` is in PyTorch order.
-pub fn format(name: &str, shape: &[usize], target: &'static Format) -> Result<&'static Format> {
-    let is_matrix = shape.len() >= 2
-        && name.ends_with("weight")
-        && !name.contains("_norm.weight")
-        && !name.contains("ffn_gate_inp.weight");
-    let rows_fit = shape.last().is_some_and(|&row| target.row_bytes(row).is_some());
-    let by_name = |name| quant::by_name(name).ok_or_else(|| Error::Internal(format!("no format {name}")));
-    match (is_matrix, rows_fit) {
-        (true, true) => Ok(target),
-        (true, false) => by_name("F16"),
-        (false, _) => by_name("F32"),
-    }
+    Ok(Step { plan, wanted: chosen.wanted, source, importance: None })
 }

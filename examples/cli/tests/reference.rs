@@ -2,13 +2,14 @@
 
 mod common;
 use common::*;
+use dgemma_quantize::convert::{self, Options};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::path::Path;
 
 /// The golden checkpoint `name` as a GGUF file.
 fn converted(name: &str, test: &str) -> String {
     let out = scratch(&format!("{test}-{name}.gguf"));
-    dgemma_quantize::convert::run(&golden(name).join("hf"), &out, "f32", None).unwrap();
+    convert::run(&golden(name).join("hf"), &out, &Options::of_type("f32").unwrap()).unwrap();
     out.display().to_string()
 }
 

@@ -229,8 +229,8 @@ fn inspect_lists_keys_and_tensors() {
     has("  diffusion-gemma.block_count: u32 = 3");
     has("  diffusion-gemma.attention.head_count_kv: array of i32[3] = [2, 2, 1]");
     has("  tokenizer.ggml.scores: array of f32[512] = [-1000, -1000, -1000, -1000, -1000, -1000, -1000, -1000, ...]");
-    has("  blk.2.ffn_down_exps.weight               Q8_0  32 x 64 x 6                       13056");
-    has("  Q8_0      30           260096           276352");
+    has("  blk.2.ffn_down_exps.weight               Q8_0   32 x 64 x 6                       13056");
+    has("  Q8_0       30           260096           276352   8.500");
 
     let output = inspect(Path::new("/nonexistent.gguf"));
     assert_eq!(output.status.code(), Some(1));

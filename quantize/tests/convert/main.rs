@@ -5,3 +5,4 @@ mod good;
 mod hf;
 mod mistakes;
 mod published;
+mod types;

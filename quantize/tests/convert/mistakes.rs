@@ -60,8 +60,6 @@ fn an_output_that_cannot_be_written() {
     assert_eq!(stderr(&output).lines().count(), 1);
     let output = convert(&golden, &scratch.0, "f32");
     assert!(stderr(&output).ends_with(": is a directory, expected a file name\n"));
-    // clap's own errors have status 2.
-    assert_eq!(convert(&golden, &scratch.out(), "q9").status.code(), Some(2));
 }
 
 #[test]
