@@ -123,13 +123,22 @@ def exercise(rng, task, want_held_out=False):
             return phrase.format(*args), answer
 
 
-def held_out_set(count=500, seed=2024):
+def exercise_set(count, seed, want_held_out):
     rng, rows = random.Random(seed), {}
     while len(rows) < count:
         task = TASKS[len(rows) % len(TASKS)]
-        prompt, answer = exercise(rng, task, True)
+        prompt, answer = exercise(rng, task, want_held_out)
         rows.setdefault(prompt, {"task": task, "prompt": prompt, "answer": answer})
-    return sorted(rows.values(), key=lambda r: TASKS.index(r["task"]))
+    return list(rows.values())
+
+
+def held_out_set():
+    return sorted(exercise_set(500, 2024, True), key=lambda r: TASKS.index(r["task"]))
+
+
+def calibration_set():
+    """Exercises of the training kind, for an importance matrix; none of them is held out."""
+    return exercise_set(240, 2025, False)
 
 
 # ----------------------------------------------------------------------------------------------------- tokenizer
@@ -486,6 +495,7 @@ def main():
     a.add_argument("--resume", help="checkpoint folder to start from")
     a.add_argument("--eval-only", action="store_true")
     a.add_argument("--heldout", help="write the held-out set as JSON lines to this file and stop")
+    a.add_argument("--calibration", help="write the calibration set as JSON lines to this file and stop")
     a.add_argument("--device", default="cpu")
     a.add_argument("--threads", type=int, default=1)
     a.add_argument("--seed", type=int, default=1)
@@ -509,6 +519,8 @@ def main():
     reference.DiffusionGemmaTextExperts.forward = sorted_experts
     if args.heldout:
         Path(args.heldout).write_text("".join(json.dumps(r) + "\n" for r in held_out_set()))
+    elif args.calibration:
+        Path(args.calibration).write_text("".join(json.dumps(r) + "\n" for r in calibration_set()))
     elif args.eval_only:
         model = DiffusionGemmaForBlockDiffusion.from_pretrained(args.out, attn_implementation="eager")
         evaluate(model.to(args.device), Tokenizer.from_file(str(Path(args.out) / "tokenizer.json")), held_out_set())

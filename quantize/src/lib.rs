@@ -5,11 +5,15 @@
 //! come from, [`mix`], [`types`] and [`overrides`] in which formats; [`plan`] joins them all, or says what does not fit
 //! ([`source`] is what it hands on); [`metadata`] lists the keys. Only when all of that has succeeded does [`convert`]
 //! create a file; [`dry_run`] shows what it would be. [`inspect`] shows what is in one.
+//!
+//! [`collect`] runs a model on texts ([`samples`]) to measure an importance matrix ([`imatrix`]).
 
 pub mod checkpoint;
+pub mod collect;
 pub mod config;
 pub mod convert;
 pub mod dry_run;
+pub mod imatrix;
 pub mod inspect;
 pub mod json;
 pub mod layers;
@@ -19,6 +23,7 @@ pub mod mix;
 pub mod names;
 pub mod overrides;
 pub mod plan;
+pub mod samples;
 pub mod shapes;
 pub mod source;
 pub mod tokenizer;

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use dgemma::Result;
 use dgemma_quantize::overrides::{self, Override};
 use dgemma_quantize::types::Types;
-use dgemma_quantize::{convert, dry_run, inspect, mix, shapes};
+use dgemma_quantize::{collect, convert, dry_run, inspect, mix, shapes};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +42,16 @@ enum Command {
         shape: String,
         #[command(flatten)]
         types: TypeArguments,
+    },
+    /// Measure which weights matter: run a model on texts and write an importance matrix
+    Imatrix {
+        /// The model, a GGUF file; the less quantized, the better
+        model: PathBuf,
+        /// The file to write, in llama.cpp's GGUF form
+        #[arg(short, long)]
+        out: PathBuf,
+        #[command(flatten)]
+        options: collect::Options,
     },
     /// List the keys and tensors of a GGUF file
     Inspect {
@@ -98,6 +108,7 @@ fn run(command: Command) -> Result<()> {
             }
         }
         Command::Plan { shape, types } => dry_run::of_shape(&shapes::named(&shape)?, &types.parse()?, &mut stdout),
+        Command::Imatrix { model, out, options } => collect::run(&model, &out, &options),
         Command::Inspect { file } => inspect::run(&file, &mut stdout),
     }
 }

@@ -1,7 +1,8 @@
 //! What a device can do: the operations of the forward pass, and nothing about the model.
 //!
 //! The forward pass (`model/forward.rs`) is written once against [`Backend`]. [`mod@reference`] is slow and obvious, one
-//! operation per file: the oracle. [`cpu`] is fast. They do not know each other; tests compare them.
+//! operation per file: the oracle. [`cpu`] is fast. They do not know each other; tests compare them. [`recording`] is
+//! [`cpu`] with statistics of what goes into each weight.
 //!
 //! Conventions: activations are f32, row-major, `[rows, width]` in the comments; `rows` counts tokens. Buffers may be
 //! longer than an operation needs; only the stated part is read or written. Operations check nothing but what memory
@@ -10,6 +11,7 @@
 
 pub mod cpu;
 pub mod host_weight;
+pub mod recording;
 pub mod reference;
 
 use crate::error::Result;

@@ -45,6 +45,27 @@ impl Routes {
             up: zeroed(slots * ffn, "expert activations")?,
         })
     }
+
+    /// The slots in the order of their experts, after [`Backend::experts`](crate::backend::Backend::experts) has run with
+    /// activations `ffn` wide.
+    pub fn slots(&self, ffn: usize) -> impl Iterator<Item = Slot<'_>> {
+        let expert = |slot| self.begin.partition_point(|&begin| begin <= slot) - 1;
+        self.order.iter().zip(self.gate.chunks_exact(ffn)).enumerate().map(move |(slot, (&choice, activation))| Slot {
+            expert: expert(slot),
+            row: choice as usize / self.top_k,
+            activation,
+        })
+    }
+}
+
+/// One (row, choice) pair that an expert has served.
+pub struct Slot<'a> {
+    /// The expert.
+    pub expert: usize,
+    /// The row of x that it read.
+    pub row: usize,
+    /// `[ffn]`: what its down projection read.
+    pub activation: &'a [f32],
 }
 
 pub fn route(logits: &[f32], expert_scale: &[f32], experts: usize, routes: &mut Routes) {

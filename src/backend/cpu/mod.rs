@@ -16,7 +16,7 @@ use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadW
 use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
 use crate::gguf::Tensor;
-pub use experts::Routes;
+pub use experts::{Routes, Slot};
 use matmul::RowRange;
 use parallel::rows_mut;
 

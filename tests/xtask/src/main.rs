@@ -110,7 +110,7 @@ fn python_checks() -> Outcome {
     run(Command::new(&python).arg(root().join("tests/golden/check_gguf.py")).arg("read").args(own_files()?))
 }
 
-/// GGUF files that our writer makes: a conversion of each golden checkpoint, and the built-in model.
+/// GGUF files that our writer makes: a conversion of each golden checkpoint, the built-in model, an importance matrix.
 fn own_files() -> Result<Vec<PathBuf>, String> {
     let folder = root().join("target/xtask");
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -125,6 +125,11 @@ fn own_files() -> Result<Vec<PathBuf>, String> {
             .args(["--type", kind]))?;
         files.push(out);
     }
+    let (tiny, imatrix) = (root().join("examples/tiny"), folder.join("imatrix.gguf"));
+    let mut command = Command::new(root().join("target/release/dgemma-quantize"));
+    command.arg("imatrix").arg(&files[0]).arg("--text").arg(tiny.join("calibration.jsonl"));
+    run(command.args(["--samples", "6", "--out"]).arg(&imatrix))?;
+    files.push(imatrix);
     Ok(files)
 }
 
