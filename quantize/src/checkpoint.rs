@@ -9,6 +9,8 @@ use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -134,6 +136,18 @@ impl Stored {
     pub fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         self.file.1.read_exact_at(bytes, self.start + offset).map_err(|e| Error::io(&self.file.0, e))
     }
+
+    /// Asks the system to read `count` bytes from byte `offset` on, without waiting for them.
+    pub fn prefetch_bytes(&self, offset: u64, count: u64) {
+        #[cfg(target_os = "linux")]
+        // SAFETY: an open file; the call only advises.
+        unsafe {
+            let start = (self.start + offset) as libc::off_t;
+            libc::posix_fadvise(self.file.1.as_raw_fd(), start, count as libc::off_t, libc::POSIX_FADV_WILLNEED);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (offset, count);
+    }
 }
 
 /// A tensor in a [`Format`], as most are.
@@ -157,6 +171,11 @@ impl Source for Plain {
 
     fn format(&self) -> Option<&'static Format> {
         Some(self.format)
+    }
+
+    fn prefetch(&self, start: usize, count: usize) {
+        let bytes = |elements: usize| (elements / self.format.block * self.format.block_bytes) as u64;
+        self.tensor.prefetch_bytes(bytes(start), bytes(count));
     }
 
     fn read_stored(&self, start: usize, out: &mut [u8]) -> Result<()> {

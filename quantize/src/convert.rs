@@ -1,20 +1,17 @@
-//! The conversion: check everything, then copy tensor by tensor.
+//! The conversion: check everything, then let the weights through.
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
+use crate::pipeline;
 use crate::plan::{self, Step};
 use crate::tokenizer::Tokenizer;
 use crate::types::Types;
 use crate::{json, metadata, mix};
+use dgemma::Result;
 use dgemma::gguf::Value;
 use dgemma::gguf::writer::{Plan, Writer};
-use dgemma::quant::Format;
-use dgemma::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
-
-/// Elements converted at a time, a multiple of every block: 4 MiB as F32.
-const CHUNK: usize = 1 << 20;
 
 /// How to convert.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +20,10 @@ pub struct Options {
     pub types: Types,
     /// The model's name; by default found in the checkpoint.
     pub name: Option<String>,
+    /// Split the file into parts with at most that many bytes of tensors each; 0: one file.
+    pub split_max_bytes: u64,
+    /// Threads; 0: one per core. The file does not depend on it.
+    pub threads: usize,
 }
 
 impl Options {
@@ -56,71 +57,22 @@ pub fn prepare(directory: &Path, options: &Options) -> Result<Prepared> {
 pub fn run(directory: &Path, out: &Path, options: &Options) -> Result<()> {
     let Prepared { keys, steps } = prepare(directory, options)?;
     let plans: Vec<Plan> = steps.iter().map(|step| step.plan.clone()).collect();
-    let mut writer = Writer::create(out, &keys, &plans)?;
+    let writer = match options.split_max_bytes {
+        0 => Writer::create(out, &keys, &plans)?,
+        most => Writer::create_split(out, &keys, &plans, most)?,
+    };
     drop(keys);
-    let mut converter = Converter::default();
     let progress = progress_bar(writer.file_bytes());
-    for step in &steps {
-        progress.set_message(step.plan.name.clone());
-        converter.copy(step, &mut writer, &progress)?;
-    }
+    pipeline::convert(&steps, &writer, options.threads, &progress)?;
     progress.finish_and_clear();
     writer.finish()
 }
 
 /// Shown on stderr if that is a terminal.
 fn progress_bar(bytes: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}  {msg:36}");
+    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
     // The template is a constant; were it wrong, the default style would do.
     ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// Converts chunks of elements, in buffers that stay.
-#[derive(Default)]
-struct Converter {
-    raw: Vec<u8>,
-    values: Vec<f32>,
-    bytes: Vec<u8>,
-    back: Vec<f32>,
-}
-
-impl Converter {
-    fn copy(&mut self, step: &Step, writer: &mut Writer, progress: &ProgressBar) -> Result<()> {
-        let Step { plan, source, .. } = step;
-        let elements = plan.shape.iter().product();
-        for start in (0..elements).step_by(CHUNK) {
-            let count = CHUNK.min(elements - start);
-            self.values.resize(count, 0.0);
-            source.read(start, &mut self.values, &mut self.raw)?;
-            if let Some((at, value)) = not_finite(&self.values) {
-                return Err(source.error(&format!("element {} is {value}", start + at)));
-            }
-            self.encode(plan.format)?;
-            // Formats with F16 in them end at 65504, or at a multiple of it.
-            self.back.resize(count, 0.0);
-            (plan.format.decode)(&self.bytes, &mut self.back);
-            if let Some((at, _)) = not_finite(&self.back) {
-                let what = format!("element {} is {}, too large for {}", start + at, self.values[at], plan.format.name);
-                return Err(source.error(&what));
-            }
-            writer.write(&plan.name, &self.bytes)?;
-            progress.inc(self.bytes.len() as u64);
-        }
-        Ok(())
-    }
-
-    /// `values` into `bytes`.
-    fn encode(&mut self, format: &Format) -> Result<()> {
-        let encode =
-            format.encode.ok_or_else(|| Error::argument("type", format!("{} can only be read", format.name)))?;
-        self.bytes.resize(self.values.len() / format.block * format.block_bytes, 0);
-        encode(&self.values, None, &mut self.bytes);
-        Ok(())
-    }
-}
-
-fn not_finite(values: &[f32]) -> Option<(usize, f32)> {
-    values.iter().copied().enumerate().find(|(_, x)| !x.is_finite())
 }
 
 /// A name for people: `_name_or_path` in config.json, or the directory. Downloads lie in directories named by a hash, below

@@ -143,11 +143,11 @@ impl Imatrix {
             ]
         };
         let plans: Vec<Plan> = self.entries.iter().flat_map(both).collect();
-        let mut writer = Writer::create(path, &keys, &plans)?;
+        let writer = Writer::create(path, &keys, &plans)?;
         let values = self.entries.values().flat_map(|e| [&e.sums, &e.counts]);
-        for (plan, values) in plans.iter().zip(values) {
+        for (i, values) in values.enumerate() {
             let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-            writer.write(&plan.name, &bytes)?;
+            writer.write_at(i, 0, &bytes)?;
         }
         writer.finish()
     }

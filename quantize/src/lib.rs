@@ -4,7 +4,7 @@
 //! [`checkpoint`] (the weights, by name). [`names`] says which tensors a file with that configuration has and where they
 //! come from, [`mix`], [`types`] and [`overrides`] in which formats; [`plan`] joins them all, or says what does not fit
 //! ([`source`] is what it hands on); [`metadata`] lists the keys. Only when all of that has succeeded does [`convert`]
-//! create a file; [`dry_run`] shows what it would be. [`inspect`] shows what is in one.
+//! create a file, and [`pipeline`] fills it; [`dry_run`] shows what it would be. [`inspect`] shows what is in one.
 //!
 //! [`collect`] runs a model on texts ([`samples`]) to measure an importance matrix ([`imatrix`]).
 
@@ -22,6 +22,7 @@ pub mod metadata;
 pub mod mix;
 pub mod names;
 pub mod overrides;
+pub mod pipeline;
 pub mod plan;
 pub mod samples;
 pub mod shapes;

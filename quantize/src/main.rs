@@ -31,6 +31,12 @@ enum Command {
         /// The model's name, stored as general.name [default: from the directory]
         #[arg(long)]
         name: Option<String>,
+        /// Write parts of at most that size: 4G, 500M, 1000000. Parts hold whole tensors
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        split_max_size: Option<u64>,
+        /// Threads; the file does not depend on it [default: one per core]
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        threads: usize,
         /// Only list the tensors that would be written, with types and sizes
         #[arg(long)]
         dry_run: bool,
@@ -97,11 +103,28 @@ fn main() -> ExitCode {
     }
 }
 
+/// A number of bytes, at least one; G, M and K are powers of 1000, as in llama.cpp's tool.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 'G' | 'g')) => (&text[..at], 1_000_000_000),
+        Some((at, 'M' | 'm')) => (&text[..at], 1_000_000),
+        Some((at, 'K' | 'k')) => (&text[..at], 1000),
+        _ => (text, 1),
+    };
+    let size = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    size.filter(|&n| n > 0).ok_or_else(|| "expected a size like 4G, 500M or 1000000".to_owned())
+}
+
 fn run(command: Command) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match command {
-        Command::Convert { hf_dir, out, types, name, dry_run } => {
-            let options = convert::Options { types: types.parse()?, name };
+        Command::Convert { hf_dir, out, types, name, split_max_size, threads, dry_run } => {
+            let options = convert::Options {
+                types: types.parse()?,
+                name,
+                split_max_bytes: split_max_size.unwrap_or_default(),
+                threads,
+            };
             match out.filter(|_| !dry_run) {
                 Some(out) => convert::run(&hf_dir, &out, &options),
                 None => dry_run::of_checkpoint(&hf_dir, &options, &mut stdout),

@@ -20,6 +20,11 @@ pub trait Source: Send + Sync {
         Err(Error::Internal("a tensor without a stored format was asked for its bytes".to_owned()))
     }
 
+    /// Says that about `count` elements from `start` on will be read soon, so that the disk can begin.
+    fn prefetch(&self, start: usize, count: usize) {
+        let _ = (start, count);
+    }
+
     /// Fills `out` with the elements from `start` on. Both are whole rows. `scratch` is for the source to use; callers keep
     /// it from one call to the next.
     fn read(&self, start: usize, out: &mut [f32], scratch: &mut Vec<u8>) -> Result<()> {

@@ -19,6 +19,7 @@
 mod array;
 mod cursor;
 mod metadata;
+mod new_file;
 mod part;
 mod reader;
 mod split;

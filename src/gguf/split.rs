@@ -1,6 +1,7 @@
 //! Files in several parts, `<prefix>-00001-of-00003.gguf` and so on. Part 1 has all keys; the others have only `split.no`
 //! (from 0), `split.count` and `split.tensors.count`. Each part is a complete file with whole tensors in it.
 
+use super::Value;
 use super::part::{Part, map};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -90,6 +91,25 @@ fn check_tensor_count(parts: &[Part]) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The keys of part `number` (from 0), beside those that only part 1 has; types as llama.cpp's tool writes them.
+pub fn keys(number: usize, count: usize, tensors: usize) -> Result<[(String, Value); 3]> {
+    let too_many = |what| move |_| Error::argument("split size", format!("makes too many {what}"));
+    let (number, count) = (u16::try_from(number), u16::try_from(count));
+    Ok([
+        (NUMBER.to_owned(), Value::U16(number.map_err(too_many("parts"))?)),
+        (COUNT.to_owned(), Value::U16(count.map_err(too_many("parts"))?)),
+        (TENSORS.to_owned(), Value::I32(i32::try_from(tensors).map_err(too_many("tensors"))?)),
+    ])
+}
+
+/// The name of part `number` (from 0) of the set that stands for the file `target`.
+pub fn part_path(target: &Path, number: usize, count: usize) -> Result<PathBuf> {
+    let name = target.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| Error::file(target, "is no file name that parts can be named after"))?;
+    let prefix = name.strip_suffix(".gguf").unwrap_or(name);
+    Ok(target.with_file_name(format!("{prefix}-{:05}-of-{count:05}.gguf", number + 1)))
 }
 
 /// A file name taken apart. Numbers are from 1 here, as in names.

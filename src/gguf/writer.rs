@@ -1,15 +1,19 @@
-//! Writing a file, tensor by tensor, without holding more than a chunk. The bytes go to a temporary name beside the
-//! target, which [`Writer::finish`] moves into place: the target is either absent (or its old self) or complete.
+//! Writing a file, or a split set, without holding more than a chunk of it.
+//!
+//! Everything up to the first tensor follows from the plan ([`Header`]), so every byte has its place from the start, and
+//! several threads can write at once. The file has no name until [`Writer::finish`] (see `new_file.rs`): whatever happens
+//! before, the target is either absent (or its old self) or complete.
 
+use super::new_file::{self, NewFile};
+use super::split;
 use super::value::{Value, write_string};
 use super::{MAX_NAME, Metadata, alignment, tensor_bytes};
 use crate::quant::Format;
 use crate::{Error, Result};
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A tensor to be written.
 #[derive(Clone, Debug)]
@@ -94,117 +98,139 @@ pub fn to_bytes(metadata: &[(String, Value)], tensors: &[(Plan, Vec<u8>)]) -> Re
     Ok(bytes)
 }
 
-/// A file being written. Dropped without [`Writer::finish`], it leaves nothing behind.
+/// A file, or a split set, being written. Dropped without [`Writer::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct Writer {
     target: PathBuf,
-    temporary: PathBuf,
-    file: Option<File>,
-    names: Vec<String>,
-    sizes: Vec<usize>,
-    alignment: usize,
+    files: Vec<NewFile>,
+    places: Vec<Place>,
     file_bytes: u64,
-    /// The tensor being written and how much of it is.
-    current: usize,
-    written: usize,
+}
+
+/// Where a tensor goes, and how many of its bytes are there.
+#[derive(Debug)]
+struct Place {
+    name: String,
+    file: usize,
+    start: u64,
+    bytes: usize,
+    written: AtomicUsize,
 }
 
 impl Writer {
-    /// Creates the temporary file and writes everything but the tensors.
+    /// Reserves the space on the disk and writes everything but the tensors.
     pub fn create(target: &Path, metadata: &[(String, Value)], tensors: &[Plan]) -> Result<Writer> {
-        let Header { bytes, sizes, alignment, file_bytes } = Header::new(target, metadata, tensors)?;
-        if target.is_dir() {
-            return Err(Error::file(target, "is a directory, expected a file name"));
+        Self::of_parts(target, vec![(target.to_owned(), metadata.to_vec(), 0..tensors.len())], tensors)
+    }
+
+    /// A set of files of at most `max_bytes` of tensors each, or of one tensor where that is more; one plain file if all
+    /// fits into one. The parts of `model.gguf` are called `model-00001-of-00003.gguf` and so on.
+    pub fn create_split(
+        target: &Path,
+        metadata: &[(String, Value)],
+        tensors: &[Plan],
+        max_bytes: u64,
+    ) -> Result<Writer> {
+        let sizes = Header::new(target, metadata, tensors)?.sizes;
+        let ranges = cut(&sizes, max_bytes);
+        if ranges.len() == 1 {
+            return Self::create(target, metadata, tensors);
         }
-        let temporary = temporary_name(target);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
-        let file = file.map_err(|e| Error::io(&temporary, e))?;
-        let mut writer = Writer {
-            target: target.to_owned(),
-            temporary,
-            file: Some(file),
-            names: tensors.iter().map(|plan| plan.name.clone()).collect(),
-            sizes,
-            alignment,
-            file_bytes,
-            current: 0,
-            written: 0,
-        };
-        writer.put(&bytes)?;
+        let count = ranges.len();
+        let parts = ranges.into_iter().enumerate().map(|(number, range)| {
+            let mut keys = if number == 0 { metadata.to_vec() } else { Vec::new() };
+            keys.extend(split::keys(number, count, tensors.len())?);
+            Ok((split::part_path(target, number, count)?, keys, range))
+        });
+        Self::of_parts(target, parts.collect::<Result<_>>()?, tensors)
+    }
+
+    fn of_parts(target: &Path, parts: Vec<Part>, tensors: &[Plan]) -> Result<Writer> {
+        let mut headers = Vec::new();
+        for (path, keys, range) in &parts {
+            headers.push(Header::new(path, keys, &tensors[range.clone()])?);
+        }
+        let file_bytes = headers.iter().map(|header| header.file_bytes).sum();
+        new_file::check_space(target, file_bytes)?;
+        let mut writer = Writer { target: target.to_owned(), files: Vec::new(), places: Vec::new(), file_bytes };
+        for ((path, _, range), header) in parts.into_iter().zip(headers) {
+            let file = NewFile::create(&path, header.file_bytes)?;
+            file.write_at(&header.bytes, 0)?;
+            let mut start = header.bytes.len() as u64;
+            for (plan, bytes) in tensors[range].iter().zip(header.sizes) {
+                let written = AtomicUsize::new(0);
+                writer.places.push(Place { name: plan.name.clone(), file: writer.files.len(), start, bytes, written });
+                start += bytes.next_multiple_of(header.alignment) as u64;
+            }
+            writer.files.push(file);
+        }
         Ok(writer)
     }
 
-    /// The size the finished file will have.
+    /// The size that the finished file, or all parts together, will have.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
 
-    /// Appends a chunk of the tensor `name`. Tensors come in the order of the plan, each to its last byte.
-    pub fn write(&mut self, name: &str, chunk: &[u8]) -> Result<()> {
-        let wrong = |what: String| Error::tensor(&self.target, name, what);
-        match self.names.get(self.current) {
-            Some(expected) if expected == name => {}
-            Some(expected) => {
-                return Err(wrong(format!("written out of order, expected `{expected}`")));
-            }
-            None => return Err(wrong("written after the last tensor".to_owned())),
-        }
-        let size = self.sizes[self.current];
-        if chunk.len() > size - self.written {
-            return Err(wrong(format!("more than the {size} bytes of its shape were written")));
-        }
-        self.put(chunk)?;
-        self.written += chunk.len();
-        if self.written == size {
-            self.put(&vec![0; size.next_multiple_of(self.alignment) - size])?;
-            (self.current, self.written) = (self.current + 1, 0);
-        }
+    /// Writes a piece of a tensor, `tensor` being its index in the plan, from its byte `offset` on. Any order, any
+    /// threads; each byte exactly once.
+    pub fn write_at(&self, tensor: usize, offset: usize, bytes: &[u8]) -> Result<()> {
+        let (place, at) = self.place(tensor, offset, bytes.len())?;
+        self.files[place.file].write_at(bytes, at)?;
+        place.written.fetch_add(bytes.len(), Ordering::Relaxed);
         Ok(())
     }
 
-    /// Makes sure that the file is complete and on the disk, and moves it to its name.
+    /// Reads back what was written to a tensor, from its byte `offset` on.
+    pub fn read_at(&self, tensor: usize, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        let (place, at) = self.place(tensor, offset, bytes.len())?;
+        self.files[place.file].read_at(bytes, at)
+    }
+
+    fn place(&self, tensor: usize, offset: usize, len: usize) -> Result<(&Place, u64)> {
+        let none = || Error::Internal(format!("there is no tensor {tensor} to write"));
+        let place = self.places.get(tensor).ok_or_else(none)?;
+        if offset.checked_add(len).is_none_or(|end| end > place.bytes) {
+            let what = format!("{len} bytes at {offset} lie outside the {} bytes of its shape", place.bytes);
+            return Err(Error::tensor(&self.target, &place.name, what));
+        }
+        Ok((place, place.start + offset as u64))
+    }
+
+    /// Makes sure that everything was written and is on the disk, and gives the file its name. Of a set, part 1 gets its
+    /// name last: whoever finds it finds all.
     pub fn finish(mut self) -> Result<()> {
-        if let Some(name) = self.names.get(self.current) {
-            return Err(Error::tensor(&self.target, name, "was not written to its end"));
+        if let Some(place) = self.places.iter().find(|p| p.written.load(Ordering::Relaxed) != p.bytes) {
+            return Err(Error::tensor(&self.target, &place.name, "was not written to its end"));
         }
-        let Some(file) = self.file.take() else {
-            return Ok(());
-        };
-        let failed = |e| Error::io(&self.target, e);
-        let moved = file.sync_all().and_then(|()| std::fs::rename(&self.temporary, &self.target));
-        if moved.is_err() {
-            self.file = Some(file);
+        for file in &self.files {
+            file.sync()?;
         }
-        moved.map_err(failed)?;
-        // The new name is safe once the directory is. Not every system can sync one; the data are safe anyway.
-        if let Some(directory) = self.target.parent() {
-            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-            let _ = File::open(directory).and_then(|d| d.sync_all());
+        let first = self.files.remove(0);
+        if !self.files.is_empty() {
+            // Part 1 of an older set must not meet the other parts of this one.
+            first.remove_old()?;
         }
-        Ok(())
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.file {
-            Some(file) => file.write_all(bytes).map_err(|e| Error::io(&self.temporary, e)),
-            None => Err(Error::Internal("write to a finished file".to_owned())),
+        for file in self.files.into_iter().rev() {
+            file.publish()?;
         }
+        first.publish()
     }
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            // Nobody to tell; the name says what it was.
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
-}
+/// A part of a set: its path, its keys, its tensors.
+type Part = (PathBuf, Vec<(String, Value)>, Range<usize>);
 
-/// `<target>.tmp-<process>-<number>`: in the same directory, so that a rename is enough, and nobody else's.
-fn temporary_name(target: &Path) -> PathBuf {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let mut name = target.as_os_str().to_owned();
-    name.push(format!(".tmp-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-    PathBuf::from(name)
+/// Cuts a list of tensor sizes so that no piece is larger than `max_bytes`, unless it is a single tensor.
+fn cut(sizes: &[usize], max_bytes: u64) -> Vec<Range<usize>> {
+    let (mut pieces, mut begin, mut bytes) = (Vec::new(), 0, 0u64);
+    for (i, &size) in sizes.iter().enumerate() {
+        if i > begin && bytes + size as u64 > max_bytes {
+            pieces.push(begin..i);
+            (begin, bytes) = (i, 0);
+        }
+        bytes += size as u64;
+    }
+    pieces.push(begin..sizes.len());
+    pieces
 }

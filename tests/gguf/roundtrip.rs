@@ -98,13 +98,9 @@ fn written_files_read_back() {
         let tensors: Vec<_> = (0..random.below(6)).map(|i| random.tensor(i)).collect();
         let plans: Vec<Plan> = tensors.iter().map(|(plan, _)| plan.clone()).collect();
         let path = scratch.0.join(format!("{seed}.gguf"));
-        let mut writer = Writer::create(&path, &metadata, &plans).unwrap();
+        let writer = Writer::create(&path, &metadata, &plans).unwrap();
         let file_bytes = writer.file_bytes();
-        for (plan, data) in &tensors {
-            for chunk in data.chunks(1 + random.below(300)) {
-                writer.write(&plan.name, chunk).unwrap();
-            }
-        }
+        write_all(&writer, &tensors, 1 + random.below(300));
         writer.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), to_bytes(&metadata, &tensors).unwrap());
 
@@ -119,6 +115,49 @@ fn written_files_read_back() {
     }
 }
 
+/// In chunks, the last ones first.
+fn write_all(writer: &Writer, tensors: &[(Plan, Vec<u8>)], chunk: usize) {
+    for (i, (_, data)) in tensors.iter().enumerate().rev() {
+        for (n, bytes) in data.chunks(chunk).enumerate() {
+            writer.write_at(i, n * chunk, bytes).unwrap();
+            let mut back = vec![0; bytes.len()];
+            writer.read_at(i, n * chunk, &mut back).unwrap();
+            assert_eq!(back, bytes);
+        }
+    }
+}
+
+/// A set reads back as the file would; parts hold whole tensors and no more bytes than asked for.
+#[test]
+fn split_sets_read_back() {
+    let scratch = Scratch::new("split-write");
+    for seed in 0..30 {
+        let mut random = Random(seed);
+        let metadata = [("a".to_owned(), Value::U32(5))];
+        let tensors: Vec<_> = (0..1 + random.below(9)).map(|i| random.tensor(i)).collect();
+        let plans: Vec<Plan> = tensors.iter().map(|(plan, _)| plan.clone()).collect();
+        let path = scratch.0.join(format!("{seed}.gguf"));
+        let limit = 1 + random.below(5000);
+        let writer = Writer::create_split(&path, &metadata, &plans, limit as u64).unwrap();
+        let file_bytes = writer.file_bytes();
+        write_all(&writer, &tensors, 777);
+        writer.finish().unwrap();
+        let first = scratch.names().into_iter().min().unwrap();
+        let file = Gguf::open(&scratch.0.join(first)).unwrap();
+        assert_eq!((file.file_bytes(), file.metadata().u32("a").unwrap()), (file_bytes, 5));
+        assert_eq!(path.exists(), file.parts() == 1);
+        for (plan, data) in &tensors {
+            let tensor = file.require(&plan.name).unwrap();
+            assert_eq!((&tensor.shape, tensor.format, &*tensor.data), (&plan.shape, plan.format, &data[..]));
+        }
+        for part in 0..file.parts() {
+            let of_part: Vec<usize> = file.tensors().iter().filter(|t| t.part == part).map(|t| t.bytes).collect();
+            assert!(of_part.len() == 1 || of_part.iter().sum::<usize>() <= limit, "{of_part:?}, limit {limit}");
+        }
+        std::fs::read_dir(&scratch.0).unwrap().for_each(|entry| std::fs::remove_file(entry.unwrap().path()).unwrap());
+    }
+}
+
 fn plan(name: &str) -> Plan {
     Plan { name: name.to_owned(), shape: vec![8], format: quant::by_name("F32").unwrap() }
 }
@@ -128,24 +167,23 @@ fn an_unfinished_file_leaves_no_trace() {
     let scratch = Scratch::new("unfinished");
     let path = scratch.0.join("out.gguf");
     std::fs::write(&path, "old").unwrap();
-    let mut writer = Writer::create(&path, &[], &[plan("a"), plan("b")]).unwrap();
-    writer.write("a", &[0; 32]).unwrap();
-    assert_eq!(scratch.names().len(), 2);
+    let writer = Writer::create(&path, &[], &[plan("a"), plan("b")]).unwrap();
+    writer.write_at(0, 0, &[0; 32]).unwrap();
     drop(writer);
     assert_eq!(scratch.names(), ["out.gguf"]);
 
-    let mut writer = Writer::create(&path, &[], &[plan("a"), plan("b")]).unwrap();
-    writer.write("a", &[0; 32]).unwrap();
-    writer.write("b", &[0; 31]).unwrap();
+    let writer = Writer::create(&path, &[], &[plan("a"), plan("b")]).unwrap();
+    writer.write_at(0, 0, &[0; 32]).unwrap();
+    writer.write_at(1, 1, &[0; 31]).unwrap();
     let message = writer.finish().unwrap_err().to_string();
     assert!(message.ends_with("tensor `b`: was not written to its end"), "{message}");
     assert_eq!(scratch.names(), ["out.gguf"]);
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
 
     // A second writer for the same target does not disturb the first.
-    let mut first = Writer::create(&path, &[], &[plan("a")]).unwrap();
+    let first = Writer::create(&path, &[], &[plan("a")]).unwrap();
     drop(Writer::create(&path, &[], &[plan("a")]).unwrap());
-    first.write("a", &[7; 32]).unwrap();
+    first.write_at(0, 0, &[7; 32]).unwrap();
     first.finish().unwrap();
     assert_eq!(scratch.names(), ["out.gguf"]);
     assert_eq!(&*Gguf::open(&path).unwrap().require("a").unwrap().data, &[7; 32]);
@@ -175,12 +213,18 @@ fn the_writer_refuses_what_the_reader_would() {
     let huge = Plan { shape: vec![1 << 40, 1 << 40], ..plan("t") };
     refused(header(&[], &[huge]), "has more elements than a file can hold");
 
-    let mut writer = Writer::create(&path, &[], &[plan("a"), plan("b")]).unwrap();
-    refused(writer.write("b", &[0; 32]).unwrap_err(), ": tensor `b`: written out of order, expected `a`");
-    refused(writer.write("a", &[0; 33]).unwrap_err(), ": tensor `a`: more than the 32 bytes of its shape were written");
-    writer.write("a", &[0; 32]).unwrap();
-    writer.write("b", &[0; 32]).unwrap();
-    refused(writer.write("c", &[0; 1]).unwrap_err(), ": tensor `c`: written after the last tensor");
+    let writer = Writer::create(&path, &[], &[plan("a"), plan("b")]).unwrap();
+    let outside = ": tensor `a`: 33 bytes at 0 lie outside the 32 bytes of its shape";
+    refused(writer.write_at(0, 0, &[0; 33]).unwrap_err(), outside);
+    refused(writer.write_at(2, 0, &[0; 1]).unwrap_err(), "there is no tensor 2 to write");
+    // 4 EiB: no disk is that large, and nothing is tried.
+    let huge = Plan { shape: vec![1 << 60], ..plan("t") };
+    let message = Writer::create(&path, &[], &[huge]).unwrap_err().to_string();
+    assert!(
+        message.contains("out.gguf: needs 4611686018427387") && message.ends_with("are free on its disk"),
+        "{message}"
+    );
+    assert_eq!(scratch.names(), [""; 0]);
     refused(Writer::create(&scratch.0, &[], &[]).unwrap_err(), ": is a directory, expected a file name");
     assert!(Writer::create(Path::new("/nonexistent/x.gguf"), &[], &[]).is_err());
 }

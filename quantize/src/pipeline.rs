@@ -1,0 +1,186 @@
+//! The weights' way through: every tensor is cut into pieces of whole rows, and each thread takes the next piece, reads,
+//! encodes and writes it to its place. Nothing is handed from thread to thread, so reading, encoding and writing overlap
+//! without queues, memory does not grow with the model, and the file does not depend on the number of threads.
+
+use crate::plan::Step;
+use dgemma::gguf::writer::Writer;
+use dgemma::quant::Format;
+use dgemma::{Error, Result};
+use indicatif::ProgressBar;
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Elements of a piece, about: 2 MiB of BF16 are read at a time, enough for a disk to run at full speed.
+const PIECE: usize = 1 << 20;
+
+/// Elements decoded and encoded at a time, about: 64 KiB as F32, so that they stay in a core's caches.
+const TILE: usize = 1 << 14;
+
+/// Magnitudes from which a format's F16 scales can overflow. They are never larger than the values, but F16 ends at 65504.
+const LARGE: f32 = 65504.0;
+
+/// Rows of one tensor.
+#[derive(Clone, Copy)]
+struct Piece {
+    tensor: usize,
+    row: usize,
+    rows: usize,
+}
+
+/// Converts all tensors. `threads`: 0 means one per core. Of several errors, the first one in file order is reported.
+pub fn convert(steps: &[Step], writer: &Writer, threads: usize, progress: &ProgressBar) -> Result<()> {
+    each_piece(steps, threads, |worker, step, piece| {
+        let bytes = worker.convert(step, piece)?;
+        let start = piece.row * row_bytes(step)?;
+        writer.write_at(piece.tensor, start, bytes)?;
+        progress.inc(bytes.len() as u64);
+        Ok(())
+    })
+}
+
+fn each_piece(
+    steps: &[Step],
+    threads: usize,
+    work: impl Fn(&mut Worker, &Step, Piece) -> Result<()> + Sync,
+) -> Result<()> {
+    let pieces: Vec<Piece> = steps.iter().enumerate().flat_map(|(tensor, step)| cut(tensor, step)).collect();
+    let threads = if threads == 0 { cores() } else { threads };
+    let next = AtomicUsize::new(0);
+    let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+    let run = |worker: &mut Worker| {
+        // Pieces are taken in order: when one fails, all before it are done or under way, so the first failure is known.
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let Some(&piece) = pieces.get(n) else { return ControlFlow::Break(()) };
+        if let Some(later) = pieces.get(n + threads) {
+            steps[later.tensor].source.prefetch(later.row * columns(&steps[later.tensor]), PIECE);
+        }
+        let Err(error) = work(worker, &steps[piece.tensor], piece) else { return ControlFlow::Continue(()) };
+        next.store(pieces.len(), Ordering::Relaxed);
+        let mut failure = failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if failure.as_ref().is_none_or(|(first, _)| n < *first) {
+            *failure = Some((n, error));
+        }
+        ControlFlow::Break(())
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut worker = Worker::default();
+                while run(&mut worker).is_continue() {}
+            });
+        }
+    });
+    match failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn columns(step: &Step) -> usize {
+    step.plan.shape[0]
+}
+
+fn rows(step: &Step) -> usize {
+    step.plan.shape[1..].iter().product()
+}
+
+fn row_bytes(step: &Step) -> Result<usize> {
+    let Step { plan, .. } = step;
+    let bytes = plan.format.row_bytes(columns(step));
+    bytes.ok_or_else(|| Error::Internal(format!("rows of {} do not fit {}", plan.name, plan.format.name)))
+}
+
+fn cut(tensor: usize, step: &Step) -> impl Iterator<Item = Piece> {
+    let (rows, most) = (rows(step), (PIECE / columns(step)).max(1));
+    (0..rows).step_by(most).map(move |row| Piece { tensor, row, rows: most.min(rows - row) })
+}
+
+/// What a thread keeps from piece to piece.
+#[derive(Default)]
+struct Worker {
+    /// For the source.
+    scratch: Vec<u8>,
+    values: Vec<f32>,
+    back: Vec<f32>,
+    bytes: Vec<u8>,
+}
+
+impl Worker {
+    /// The bytes of a piece.
+    fn convert(&mut self, step: &Step, piece: Piece) -> Result<&[u8]> {
+        let Step { plan, source, .. } = step;
+        let row_bytes = row_bytes(step)?;
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.resize(piece.rows * row_bytes, 0);
+        for (row, count) in tiles(step, piece) {
+            let out = &mut bytes[(row - piece.row) * row_bytes..][..count * row_bytes];
+            self.values.resize(count * columns(step), 0.0);
+            if source.format() == Some(plan.format) {
+                source.read_stored(row * columns(step), out)?;
+                (plan.format.decode)(out, &mut self.values);
+                self.check_finite(step, row)?;
+                continue;
+            }
+            source.read(row * columns(step), &mut self.values, &mut self.scratch)?;
+            let largest = self.check_finite(step, row)?;
+            encode(step, row, &self.values, out)?;
+            if largest > LARGE {
+                self.check_not_overflown(step, row, out)?;
+            }
+        }
+        self.bytes = bytes;
+        Ok(&self.bytes)
+    }
+
+    /// The largest magnitude of `values`, or an error if one is no number. `row` is where they start.
+    fn check_finite(&self, step: &Step, row: usize) -> Result<f32> {
+        // As integers, magnitudes have the order of the numbers, with infinities and NaNs at the end.
+        let largest = self.values.iter().fold(0, |largest, x| largest.max(x.to_bits() & 0x7fff_ffff));
+        let largest = f32::from_bits(largest);
+        if largest.is_finite() {
+            return Ok(largest);
+        }
+        let at = self.values.iter().position(|x| !x.is_finite()).unwrap_or_default();
+        Err(step.source.error(&format!("element {} is {}", row * columns(step) + at, self.values[at])))
+    }
+
+    fn check_not_overflown(&mut self, step: &Step, row: usize, encoded: &[u8]) -> Result<()> {
+        let Format { name, decode, .. } = step.plan.format;
+        self.back.resize(self.values.len(), 0.0);
+        decode(encoded, &mut self.back);
+        let Some(at) = self.back.iter().position(|x| !x.is_finite()) else { return Ok(()) };
+        let at_all = row * columns(step) + at;
+        Err(step.source.error(&format!("element {at_all} is {}, too large for {name}", self.values[at])))
+    }
+}
+
+/// The rows of a piece, some at a time: first row and number.
+fn tiles(step: &Step, piece: Piece) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let most = (TILE / columns(step)).max(1);
+    (0..piece.rows).step_by(most).map(move |at| (piece.row + at, most.min(piece.rows - at)))
+}
+
+/// Encodes whole rows from row `row` of a tensor on. With importance weights, row by row: the weights are those of the
+/// columns, for a stack of matrices those of the row's matrix.
+fn encode(step: &Step, row: usize, values: &[f32], out: &mut [u8]) -> Result<()> {
+    let Step { plan, importance, .. } = step;
+    let encode = plan.format.encode;
+    let encode = encode.ok_or_else(|| Error::argument("type", format!("{} can only be read", plan.format.name)))?;
+    let Some(importance) = importance else {
+        encode(values, None, out);
+        return Ok(());
+    };
+    let (columns, matrices) = (columns(step), importance.len() / columns(step));
+    let rows_per_matrix = rows(step) / matrices.max(1);
+    for (i, (x, bytes)) in values.chunks(columns).zip(out.chunks_mut(row_bytes(step)?)).enumerate() {
+        let matrix = (row + i) / rows_per_matrix;
+        encode(x, Some(&importance[matrix * columns..][..columns]), bytes);
+    }
+    Ok(())
+}
