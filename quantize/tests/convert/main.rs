@@ -3,6 +3,7 @@
 
 mod good;
 mod hf;
+mod interrupted;
 mod mistakes;
 mod published;
 mod types;
