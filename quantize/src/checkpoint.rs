@@ -119,6 +119,40 @@ impl Stored {
         Error::tensor(&self.file.0, &self.name, what)
     }
 
+    /// How its elements are stored, in the words of safetensors.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Whether it has one element.
+    pub fn is_scalar(&self) -> bool {
+        self.shape.iter().all(|&n| n == 1)
+    }
+
+    /// An error if it is not stored as `dtype` in this shape.
+    pub fn expect(&self, dtype: Dtype, shape: &[usize]) -> Result<()> {
+        if self.dtype != dtype {
+            return Err(self.error(format!("is stored as {:?}, expected {dtype:?}", self.dtype)));
+        }
+        match self.shape == shape {
+            true => Ok(()),
+            false => Err(self.error(format!("has shape {:?}, expected {shape:?}", self.shape))),
+        }
+    }
+
+    /// All elements of a small tensor. They must be finite.
+    pub fn numbers(&self) -> Result<Vec<f32>> {
+        let format = self.format()?;
+        let mut numbers = vec![0.0; self.shape.iter().product()];
+        let mut bytes = vec![0; numbers.len() * format.block_bytes];
+        self.read_bytes(0, &mut bytes)?;
+        (format.decode)(&bytes, &mut numbers);
+        match numbers.iter().position(|x: &f32| !x.is_finite()) {
+            Some(at) => Err(self.error(format!("element {at} is {}", numbers[at]))),
+            None => Ok(numbers),
+        }
+    }
+
     /// How its elements are stored, if in a way that weights can be.
     pub fn format(&self) -> Result<&'static Format> {
         let name = match self.dtype {

@@ -2,7 +2,7 @@
 //!
 //! A directory is read in three independent pieces, [`config`] (the numbers), [`tokenizer`] (the vocabulary) and
 //! [`checkpoint`] (the weights, by name). [`names`] says which tensors a file with that configuration has and where they
-//! come from, [`mix`], [`types`] and [`overrides`] in which formats; [`plan`] joins them all, or says what does not fit
+//! come from ([`inputs`] finds them: they may be quantized, see [`fp8`] and [`nvfp4`]), [`mix`], [`types`] and [`overrides`] in which formats; [`plan`] joins them all, or says what does not fit
 //! ([`source`] is what it hands on); [`metadata`] lists the keys. Only when all of that has succeeded does [`convert`]
 //! create a file, and [`pipeline`] fills it; [`dry_run`] shows what it would be. [`inspect`] shows what is in one.
 //!
@@ -13,7 +13,10 @@ pub mod collect;
 pub mod config;
 pub mod convert;
 pub mod dry_run;
+pub mod e4m3;
+pub mod fp8;
 pub mod imatrix;
+pub mod inputs;
 pub mod inspect;
 pub mod json;
 pub mod layers;
@@ -21,12 +24,15 @@ pub mod listing;
 pub mod metadata;
 pub mod mix;
 pub mod names;
+pub mod nvfp4;
 pub mod overrides;
 pub mod pipeline;
 pub mod plan;
 pub mod samples;
+pub mod scheme;
 pub mod shapes;
 pub mod source;
+pub mod stack;
 pub mod tokenizer;
 pub mod types;
 pub mod vocabulary;

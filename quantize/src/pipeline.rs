@@ -147,7 +147,7 @@ impl Worker {
             return Ok(largest);
         }
         let at = self.values.iter().position(|x| !x.is_finite()).unwrap_or_default();
-        Err(step.source.error(&format!("element {} is {}", row * columns(step) + at, self.values[at])))
+        Err(step.source.error_at(row * columns(step) + at, &format!("is {}", self.values[at])))
     }
 
     fn check_not_overflown(&mut self, step: &Step, row: usize, encoded: &[u8]) -> Result<()> {
@@ -155,8 +155,8 @@ impl Worker {
         self.back.resize(self.values.len(), 0.0);
         decode(encoded, &mut self.back);
         let Some(at) = self.back.iter().position(|x| !x.is_finite()) else { return Ok(()) };
-        let at_all = row * columns(step) + at;
-        Err(step.source.error(&format!("element {at_all} is {}, too large for {name}", self.values[at])))
+        let what = format!("is {}, too large for {name}", self.values[at]);
+        Err(step.source.error_at(row * columns(step) + at, &what))
     }
 }
 

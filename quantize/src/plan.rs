@@ -1,14 +1,14 @@
 //! What goes where: every tensor that the file must have, paired with the one of the checkpoint that it is made from.
 
-use crate::checkpoint::{Checkpoint, Plain};
+use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::names::{self, Expected, Origin, Other};
-use crate::source::{Generated, Source};
+use crate::inputs::Inputs;
+use crate::names::{self, Expected};
+use crate::source::Source;
 use crate::types::{Chosen, Named, Types};
+use dgemma::Result;
 use dgemma::gguf::writer::Plan;
 use dgemma::quant::Format;
-use dgemma::{Error, Result};
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,49 +55,15 @@ fn ggml_shape(tensor: &Expected) -> Vec<usize> {
 
 /// All steps in file order, or what does not fit. `directory` is for messages.
 pub fn make(directory: &Path, config: &Config, checkpoint: &Checkpoint, types: &Types) -> Result<Vec<Step>> {
-    let tensors = tensors(config, types)?;
-    check_names(&tensors, checkpoint)?;
-    tensors.into_iter().map(|tensor| step(directory, tensor, checkpoint)).collect()
+    let mut inputs = Inputs::new(directory, checkpoint)?;
+    let tensors = tensors(config, types)?.into_iter();
+    let steps = tensors.map(|tensor| step(tensor, &mut inputs)).collect::<Result<_>>()?;
+    inputs.check_names()?;
+    Ok(steps)
 }
 
-/// Every tensor of the checkpoint must be one whose purpose is known: what is silently left out would be missed later.
-fn check_names(tensors: &[Planned], checkpoint: &Checkpoint) -> Result<()> {
-    let wanted: HashSet<&str> = tensors
-        .iter()
-        .filter_map(|tensor| match &tensor.expected.origin {
-            Origin::Checkpoint(name) => Some(name.as_str()),
-            Origin::Generated(_) => None,
-        })
-        .collect();
-    for source in checkpoint.iter() {
-        let known = wanted.contains(source.name.as_str())
-            || match names::other(&source.name) {
-                Other::Vision => true,
-                Other::Shared(decoder) => wanted.contains(decoder.as_str()),
-                Other::Unknown(_) => false,
-            };
-        if !known {
-            return Err(source.error("is not part of a DiffusionGemma with this config.json"));
-        }
-    }
-    Ok(())
-}
-
-fn step(directory: &Path, planned: Planned, checkpoint: &Checkpoint) -> Result<Step> {
+fn step(planned: Planned, inputs: &mut Inputs) -> Result<Step> {
     let plan = planned.plan();
-    let Planned { expected: tensor, chosen } = planned;
-    let source: Box<dyn Source> = match tensor.origin {
-        Origin::Generated(values) => Box::new(Generated { name: tensor.name, values }),
-        Origin::Checkpoint(name) => {
-            let shared = || checkpoint.get(&names::shared_name(&name)?);
-            let source = checkpoint.get(&name).or_else(shared);
-            let source = source.ok_or_else(|| Error::tensor(directory, &name, "is missing"))?;
-            if source.shape != tensor.shape {
-                let what = format!("has shape {:?}, but config.json asks for {:?}", source.shape, tensor.shape);
-                return Err(source.error(what));
-            }
-            Box::new(Plain::new(source.clone())?)
-        }
-    };
-    Ok(Step { plan, wanted: chosen.wanted, source, importance: None })
+    let source = inputs.source(&planned.expected)?;
+    Ok(Step { plan, wanted: planned.chosen.wanted, source, importance: None })
 }

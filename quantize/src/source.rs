@@ -8,6 +8,11 @@ pub trait Source: Send + Sync {
     /// An error about this tensor, with the names of its file and of itself there.
     fn error(&self, what: &str) -> Error;
 
+    /// An error about one element.
+    fn error_at(&self, element: usize, what: &str) -> Error {
+        self.error(&format!("element {element} {what}"))
+    }
+
     /// How the elements are stored, if in one of the library's formats. A target of the same format then gets the very
     /// bytes, through [`Source::read_stored`].
     fn format(&self) -> Option<&'static Format> {
