@@ -17,7 +17,7 @@ fn converted(hf: &Hf, name: &str, target: &str) -> (Scratch, Gguf) {
 }
 
 #[track_caller]
-fn assert_same_tensors(ours: &Gguf, theirs: &Gguf) {
+pub fn assert_same_tensors(ours: &Gguf, theirs: &Gguf) {
     assert_eq!(ours.tensors().len(), theirs.tensors().len());
     for info in theirs.tensors() {
         let (ours, theirs) = (ours.require(&info.name).unwrap(), theirs.require(&info.name).unwrap());

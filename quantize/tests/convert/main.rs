@@ -6,4 +6,5 @@ mod hf;
 mod interrupted;
 mod mistakes;
 mod published;
+mod quantized;
 mod types;

@@ -8,7 +8,7 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// Converts a changed checkpoint and compares the complaint, in which `HF` stands for the checkpoint's directory.
 #[track_caller]
-fn refused(change: impl FnOnce(&mut Hf), message: &str) {
+pub fn refused(change: impl FnOnce(&mut Hf), message: &str) {
     refused_as("f16", change, message);
 }
 
