@@ -6,6 +6,7 @@ use crate::mistakes::refused;
 use dgemma::gguf::Gguf;
 use safetensors::tensor::Dtype;
 use serde_json::json;
+use std::sync::LazyLock;
 
 /// The value of an E4M3 code.
 fn e4m3(code: u8) -> f32 {
@@ -29,7 +30,9 @@ fn nearest(codes: impl Iterator<Item = u8>, value: fn(u8) -> f32, x: f32) -> u8 
 }
 
 fn nearest_e4m3(x: f32) -> u8 {
-    nearest((0..=255).filter(|code| code & 0x7f != 0x7f), e4m3, x)
+    static VALUES: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|code| e4m3(code as u8)));
+    let codes = (0..=255).filter(|code| code & 0x7f != 0x7f);
+    nearest(codes, |code| VALUES[code as usize], x)
 }
 
 fn largest(values: &[f32]) -> f32 {
