@@ -36,6 +36,10 @@ impl Source for Fp8 {
         self.codes.error(what)
     }
 
+    fn prefetch(&self, start: usize, count: usize) {
+        self.codes.prefetch_bytes(start as u64, count as u64);
+    }
+
     fn read(&self, start: usize, out: &mut [f32], scratch: &mut Vec<u8>) -> Result<()> {
         scratch.resize(out.len(), 0);
         self.codes.read_bytes(start as u64, scratch)?;

@@ -65,6 +65,10 @@ impl Source for Nvfp4 {
         self.codes.error(what)
     }
 
+    fn prefetch(&self, start: usize, count: usize) {
+        self.codes.prefetch_bytes((start / 2) as u64, (count / 2) as u64);
+    }
+
     fn read(&self, start: usize, out: &mut [f32], scratch: &mut Vec<u8>) -> Result<()> {
         debug_assert!(start.is_multiple_of(self.columns) && out.len().is_multiple_of(self.columns));
         scratch.resize(out.len() / 2 + out.len() / GROUP, 0);

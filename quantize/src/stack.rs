@@ -55,6 +55,11 @@ impl Source for Stack {
         self.format
     }
 
+    fn prefetch(&self, start: usize, count: usize) {
+        let (member, at) = (start / self.elements, start % self.elements);
+        self.members[member].prefetch(at, count.min(self.elements - at));
+    }
+
     fn read_stored(&self, start: usize, out: &mut [u8]) -> Result<()> {
         let Some(format) = self.format else {
             return Err(Error::Internal("a stack of different formats was asked for its bytes".to_owned()));
