@@ -193,7 +193,7 @@ fn experts_fused_and_split() {
     }
 }
 
-/// What the head says about `rows` rows, as one list: argmax, draws, entropies, the soft embedding.
+/// What the head says about `rows` rows, as one list: argmax, draws, entropies, log-probabilities, the soft embedding.
 fn head<B: Backend>(
     b: &B,
     table: &Tensor,
@@ -209,7 +209,7 @@ fn head<B: Backend>(
     let weights = HeadWeights { table: &table, embedding: other.as_ref().unwrap_or(&table) };
     b.head(weights, &upload(b, x), rows, params, &mut soft, &mut stats).unwrap();
     let ids = stats.argmax.iter().chain(&stats.sampled).map(|&id| id as f32);
-    ids.chain(stats.entropy.iter().copied()).chain(download(b, &soft, rows * hidden)).collect()
+    ids.chain(stats.entropy.iter().chain(&stats.log_prob).copied()).chain(download(b, &soft, rows * hidden)).collect()
 }
 
 #[test]
@@ -222,17 +222,21 @@ fn head_logits_and_soft_embedding() {
         let x: Vec<f32> = r.vec(rows * hidden).iter().map(|x| x * sharpness).collect();
         // Draws at the ends of the range and in between.
         let uniforms: Vec<f32> = (0..rows).map(|i| (i as f32 + 0.003) / rows as f32).collect();
-        for softcap in [None, Some(30.0)] {
+        // With bans that cover a whole tile of tokens, whatever its size up to 600.
+        let banned = (0..vocab as u32 * 5 / 8).map(|t| (t, f32::NEG_INFINITY));
+        let bias: Vec<(u32, f32)> = banned.chain((vocab > 1).then_some((vocab as u32 - 1, 1.5))).collect();
+        for (softcap, bias) in [(None, &bias[..]), (Some(30.0), &[]), (Some(30.0), &bias)] {
             let params = HeadParams {
                 temperature: 0.7,
                 softcap,
+                bias,
                 uniforms: &uniforms,
                 soft_scale: 8.0,
                 cancel: &AtomicBool::new(false),
             };
             for other in [None, Some(&other)] {
                 // Ids are compared exactly: a difference of one id is far above the bound.
-                compare!(format!("head of {vocab} tokens, cap {softcap:?}"), 2e-3, |b| head(
+                compare!(format!("head of {vocab} tokens, cap {softcap:?}, {} biases", bias.len()), 2e-3, |b| head(
                     b, &table, other, &x, rows, &params
                 ));
             }

@@ -67,6 +67,7 @@ fn one_step_of_the_real_size_stays_under_64_mb() {
     let params = HeadParams {
         temperature: 0.8,
         softcap: Some(30.0),
+        bias: &[],
         uniforms: &uniforms,
         soft_scale: 53.0,
         cancel: &AtomicBool::new(false),

@@ -44,7 +44,7 @@ fn chunk_size_does_not_change_the_logits() {
 }
 
 fn text(threads: usize, level: Option<CpuLevel>, seed: u64) -> Vec<u32> {
-    let params = ModelParams { backend: BackendKind::Cpu, threads, cpu_level: level };
+    let params = ModelParams { backend: BackendKind::Cpu, threads, cpu_level: level, ..Default::default() };
     let model = Model::load(&micro(), &params).unwrap();
     let mut context = context(&model, 0);
     context.set_tokens(&prompt()).unwrap();
@@ -145,7 +145,7 @@ fn a_cancel_from_another_thread_ends_a_generation_and_keeps_its_blocks() {
 #[test]
 fn limits_are_kept_and_named() {
     let model = load(&micro(), BackendKind::Cpu);
-    let params = dgemma::engine::ContextParams { size: 40, chunk: 0 };
+    let params = dgemma::engine::ContextParams { size: 40, ..Default::default() };
     let mut context = model.context(&params).unwrap();
     let error = context.set_tokens(&prompt()).unwrap_err().to_string();
     assert_eq!(error, "context of 40 tokens is too small: 100 needed");
@@ -159,7 +159,8 @@ fn limits_are_kept_and_named() {
     context.truncate(0);
     let error = context.append(&[1, 512]).unwrap_err().to_string();
     assert_eq!(error, "argument `tokens`: contain id 512, expected ids below 512");
-    let too_small = model.context(&dgemma::engine::ContextParams { size: 3, chunk: 0 }).map(|_| ()).unwrap_err();
+    let too_small =
+        model.context(&dgemma::engine::ContextParams { size: 3, ..Default::default() }).map(|_| ()).unwrap_err();
     assert!(
         too_small.to_string().starts_with("argument `context size`: is 3, expected 16 (one canvas) to "),
         "{too_small}"

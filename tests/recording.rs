@@ -65,6 +65,7 @@ fn matrices_and_the_head_hear_every_row() {
     let params = HeadParams {
         temperature: 0.7,
         softcap: Some(30.0),
+        bias: &[],
         uniforms: &[0.5; 5],
         soft_scale: 2.0,
         cancel: &AtomicBool::new(false),

@@ -134,6 +134,7 @@ impl Run<'_> {
                 // Steps with much noise are early ones, and those are hot.
                 temperature: sampler.t_min + (sampler.t_max - sampler.t_min) * level,
                 softcap: self.model.config().softcap,
+                bias: &[],
                 uniforms: &uniforms,
                 soft_scale: (self.model.config().hidden as f32).sqrt(),
                 cancel: &never,

@@ -124,10 +124,13 @@ impl<W> Copy for HeadWeights<'_, W> {}
 /// How the head turns hidden states into token statistics.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadParams<'a> {
-    /// Logits are divided by this (> 0) after the soft cap.
+    /// Logits are divided by this (> 0) after the soft cap and the bias.
     pub temperature: f32,
     /// `cap * tanh(logit / cap)`, or none.
     pub softcap: Option<f32>,
+    /// (token, bias), sorted by token, each once: added to the soft-capped logit before the temperature. Negative infinity:
+    /// the token has probability zero. One token at least stays possible.
+    pub bias: &'a [(u32, f32)],
     /// One number in (0, 1) per row: the sampled token is the first whose cumulative probability exceeds it.
     pub uniforms: &'a [f32],
     /// The soft embedding is multiplied by this.
@@ -146,6 +149,8 @@ pub struct HeadStats {
     pub sampled: Vec<u32>,
     /// Entropy of the tempered distribution, in nats.
     pub entropy: Vec<f32>,
+    /// Natural logarithm of the most probable token's probability under the tempered distribution.
+    pub log_prob: Vec<f32>,
 }
 
 /// The operations of the forward pass. Thread rule: operations of one pass come from one thread at a time; a backend

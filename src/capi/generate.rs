@@ -60,7 +60,7 @@ pub unsafe extern "C" fn dgemma_generate(
         // SAFETY: the caller's promise.
         let (prompt, (c, params)) = unsafe { (utf8(prompt, "prompt")?, generate_params(params, model)?) };
         let ids = encode(model, prompt, c.prompt_kind)?;
-        let mut context = model.context(&ContextParams { size: c.context_size, chunk: 0 })?;
+        let mut context = model.context(&ContextParams { size: c.context_size, ..Default::default() })?;
         context.set_tokens(&ids)?;
         let mut text = Text { params: &c, decoder: StreamDecoder::new(false) };
         let mut failure = None;
@@ -101,7 +101,7 @@ struct Text<'a> {
 impl Text<'_> {
     fn hear(&mut self, model: &Model, event: Event) -> Result<ControlFlow<()>> {
         match event {
-            Event::Prefill { .. } => Ok(ControlFlow::Continue(())),
+            Event::Prefill { .. } | Event::Early { .. } => Ok(ControlFlow::Continue(())),
             Event::Step(info) => Ok(self.step(&info)),
             Event::Commit { tokens, .. } => {
                 let mut text = String::new();

@@ -168,7 +168,7 @@ pub(super) unsafe fn model_params(params: *const dgemma_model_params) -> Result<
     if p.threads > 1024 {
         return Err(Error::argument("threads", format!("is {}, expected 0 to 1024", p.threads)));
     }
-    Ok(ModelParams { backend, threads: p.threads as usize, cpu_level: None })
+    Ok(ModelParams { backend, threads: p.threads as usize, ..Default::default() })
 }
 
 /// # Safety

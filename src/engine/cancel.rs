@@ -1,5 +1,6 @@
 //! Stopping a generation from another thread.
 
+use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,5 +27,13 @@ impl CancelToken {
 
     pub(super) fn flag(&self) -> &AtomicBool {
         &self.0
+    }
+
+    /// Passes a call's result on; a press that ended the call is used up.
+    pub(super) fn used_up<T>(&self, result: Result<T>) -> Result<T> {
+        if matches!(result, Err(Error::Cancelled)) {
+            self.clear();
+        }
+        result
     }
 }

@@ -4,13 +4,14 @@
 //! sliding layers a cut can reach behind what the ring still holds; then everything is encoded again at next use.
 
 use super::cancel::CancelToken;
-use super::denoise::Block;
 use super::generate::{Event, GenerateParams, Generation};
+use super::perf::ContextPerf;
 use super::{Model, generate};
 use crate::error::{Error, Result};
 use crate::model::{KvRows, Runner};
-use crate::sampler::{Noise, PhiloxNoise};
+use crate::sampler::Noise;
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 /// Positions of a context when nothing is asked for, if the model allows that many.
 const DEFAULT_SIZE: usize = 8192;
@@ -36,6 +37,10 @@ pub struct Context {
     size: usize,
     chunk: usize,
     pub(super) cancel: CancelToken,
+    /// The pass that left the self-conditioning signal, and the one that left the hidden states; 0: none of a block's.
+    pub(super) soft_of: u64,
+    pub(super) hidden_of: u64,
+    pub(super) perf: ContextPerf,
 }
 
 impl Context {
@@ -48,7 +53,18 @@ impl Context {
         }
         let chunk = if params.chunk == 0 { DEFAULT_CHUNK } else { params.chunk }.min(size);
         let runner = model.runner(size, chunk)?;
-        Ok(Context { model, runner, tokens: Vec::new(), encoded: 0, size, chunk, cancel: CancelToken::default() })
+        Ok(Context {
+            model,
+            runner,
+            tokens: Vec::new(),
+            encoded: 0,
+            size,
+            chunk,
+            cancel: CancelToken::default(),
+            soft_of: 0,
+            hidden_of: 0,
+            perf: ContextPerf::default(),
+        })
     }
 
     /// The model.
@@ -69,6 +85,19 @@ impl Context {
     /// Positions already encoded.
     pub fn encoded(&self) -> usize {
         self.encoded
+    }
+
+    /// Totals of what this context did.
+    pub fn perf(&self) -> &ContextPerf {
+        &self.perf
+    }
+
+    /// Forgets everything, a pending cancel and the totals included; a fresh context in the memory of the old one.
+    pub fn reset(&mut self) {
+        self.truncate(0);
+        self.cancel.clear();
+        (self.soft_of, self.hidden_of) = (0, 0);
+        self.perf = ContextPerf::default();
     }
 
     /// The stop button of this context's calls.
@@ -120,12 +149,23 @@ impl Context {
     pub fn prefill(&mut self, mut progress: impl FnMut(usize, usize) -> ControlFlow<()>) -> Result<()> {
         while self.encoded < self.tokens.len() {
             let end = self.tokens.len().min(self.encoded + self.chunk);
-            self.runner.encode(&self.tokens[self.encoded..end], self.encoded, self.cancel.flag(), None)?;
-            self.encoded = end;
+            self.encode_to(end, None)?;
             if progress(end, self.tokens.len()).is_break() {
                 return Err(Error::Cancelled);
             }
         }
+        Ok(())
+    }
+
+    /// Encodes positions `encoded..end`, one chunk.
+    fn encode_to(&mut self, end: usize, hidden: Option<&mut [f32]>) -> Result<()> {
+        let clock = Instant::now();
+        self.hidden_of = 0;
+        let (ids, flag) = (&self.tokens[self.encoded..end], self.cancel.flag());
+        self.cancel.used_up(self.runner.encode(ids, self.encoded, flag, hidden))?;
+        self.perf.prefill_tokens += (end - self.encoded) as u64;
+        self.perf.prefill += clock.elapsed();
+        self.encoded = end;
         Ok(())
     }
 
@@ -139,8 +179,7 @@ impl Context {
         while self.encoded < tokens.len() {
             let end = tokens.len().min(self.encoded + self.chunk);
             let rows = &mut out[self.encoded * hidden..end * hidden];
-            self.runner.encode(&tokens[self.encoded..end], self.encoded, self.cancel.flag(), Some(rows))?;
-            self.encoded = end;
+            self.encode_to(end, Some(rows))?;
         }
         Ok(out)
     }
@@ -155,13 +194,16 @@ impl Context {
         if conditioning.is_some_and(|c| c.len() != length * vocab) {
             return Err(Error::argument("conditioning", format!("expected {length} x {vocab} logits")));
         }
-        self.room_for_canvas()?;
+        self.room_for(length)?;
         self.prefill(|_, _| ControlFlow::Continue(()))?;
+        self.hidden_of = 0;
         if let Some(logits) = conditioning {
+            self.soft_of = 0;
             self.runner.condition_on(logits, canvas.len())?;
         }
         let mut out = vec![0.0; length * vocab];
-        self.runner.logits(canvas, self.tokens.len(), conditioning.is_some(), self.cancel.flag(), &mut out)?;
+        let (start, flag) = (self.tokens.len(), self.cancel.flag());
+        self.cancel.used_up(self.runner.logits(canvas, start, conditioning.is_some(), flag, &mut out))?;
         Ok(out)
     }
 
@@ -174,9 +216,9 @@ impl Context {
         self.runner.kv(layer, self.encoded)
     }
 
-    /// Whether one more canvas fits behind the timeline.
-    pub(super) fn room_for_canvas(&self) -> Result<()> {
-        let needed = self.tokens.len() + self.model.config().canvas;
+    /// Whether a canvas of `length` positions fits behind the timeline.
+    pub(super) fn room_for(&self, length: usize) -> Result<()> {
+        let needed = self.tokens.len() + length;
         if needed > self.size { Err(Error::ContextFull { needed, capacity: self.size }) } else { Ok(()) }
     }
 
@@ -187,7 +229,7 @@ impl Context {
         params: &GenerateParams,
         on_event: impl FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Generation> {
-        let mut noise = PhiloxNoise::new(params.sampler.seed, self.model.config().vocab);
+        let mut noise = self.noise(params.sampler.seed);
         self.generate_with_noise(params, &mut noise, on_event)
     }
 
@@ -199,18 +241,5 @@ impl Context {
         on_event: impl FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Generation> {
         generate::generate(self, params, noise, on_event)
-    }
-
-    /// Encodes what is pending and starts block `index` (its place in the noise) behind the timeline.
-    pub fn begin_block(&mut self, index: u32, params: &GenerateParams, noise: &mut dyn Noise) -> Result<Block> {
-        self.room_for_canvas()?;
-        self.prefill(|_, _| ControlFlow::Continue(()))?;
-        Block::new(self.model.config().canvas, index, &params.sampler, noise)
-    }
-
-    /// One denoising step of `block`. Only one block of a context may be under way: the self-conditioning signal belongs
-    /// to the last one stepped.
-    pub fn step(&mut self, block: &mut Block, noise: &mut dyn Noise) -> Result<()> {
-        block.step(&mut *self.runner, self.tokens.len(), noise, self.cancel.flag())
     }
 }

@@ -1,10 +1,10 @@
 //! The loop over blocks: encode what was committed, denoise a canvas, commit its draft, until the text ends.
 
-use super::{Context, Model, StepInfo};
+use super::{Block, Context, Model, Perf, Start, StepInfo};
 use crate::error::{Error, Result};
 use crate::sampler::{Noise, SamplerParams};
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -15,6 +15,11 @@ pub struct GenerateParams {
     pub sampler: SamplerParams,
     /// Go on past end-of-generation tokens, which then are part of the text: for measurements of a fixed length.
     pub ignore_eog: bool,
+    /// Where fewer tokens are wanted, or fit into the context, than a canvas has, make the last canvas that short instead
+    /// of cutting its text. Cheaper, but not what the model was trained on: see [`Start::Random`].
+    pub adaptive_last_canvas: bool,
+    /// Report stable beginnings of a canvas before it is committed ([`Event::Early`]).
+    pub early: bool,
 }
 
 impl GenerateParams {
@@ -24,6 +29,8 @@ impl GenerateParams {
             max_tokens: model.config().canvas,
             sampler: model.sampler_defaults().clone(),
             ignore_eog: false,
+            adaptive_last_canvas: false,
+            early: false,
         }
     }
 }
@@ -40,6 +47,16 @@ pub enum Event<'a> {
     },
     /// A denoising step is done.
     Step(StepInfo<'a>),
+    /// The beginning of the block that is under way is unlikely to change any more; only if [`GenerateParams::early`] asks
+    /// for it. It may change all the same: each such event of a block replaces the one before, and the block's
+    /// [`Event::Commit`] replaces them all. Comes when the tokens differ from those of the event before; none of them ends
+    /// the generation, and all lie within `max_tokens`.
+    Early {
+        /// The block's index.
+        block: u32,
+        /// The stable beginning by [`SamplerParams::stable`].
+        tokens: &'a [u32],
+    },
     /// A block's tokens are final; a token that ends the generation is not among them.
     Commit {
         /// The block's index.
@@ -73,30 +90,6 @@ pub struct Generation {
     pub perf: Perf,
 }
 
-/// What a generation cost.
-#[derive(Clone, Debug, Default)]
-pub struct Perf {
-    /// Prompt positions encoded, and the time it took.
-    pub prefill_tokens: usize,
-    /// Time spent encoding, committed canvases included.
-    pub prefill: Duration,
-    /// Denoising steps of each block.
-    pub steps: Vec<u32>,
-    /// Time spent in denoising steps.
-    pub denoise: Duration,
-    /// From the call to the first committed canvas.
-    pub first_canvas: Option<Duration>,
-    /// From the call to the return.
-    pub total: Duration,
-}
-
-impl Perf {
-    /// Denoising steps in all.
-    pub fn total_steps(&self) -> u32 {
-        self.steps.iter().sum()
-    }
-}
-
 pub(super) fn generate(
     context: &mut Context,
     params: &GenerateParams,
@@ -104,7 +97,8 @@ pub(super) fn generate(
     mut on_event: impl FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Generation> {
     params.sampler.check()?;
-    context.room_for_canvas()?;
+    params.sampler.merged_bias(context.model().config().vocab)?;
+    context.room_for(canvas_length(context, params, params.max_tokens).max(1))?;
     let begin = Instant::now();
     let mut out = Generation { tokens: Vec::new(), stop: StopReason::MaxTokens, perf: Perf::default() };
     match blocks(context, params, noise, &mut on_event, &mut out, begin) {
@@ -131,7 +125,8 @@ fn blocks(
         if out.tokens.len() >= params.max_tokens {
             return Ok(StopReason::MaxTokens);
         }
-        if context.room_for_canvas().is_err() {
+        let length = canvas_length(context, params, params.max_tokens - out.tokens.len());
+        if length == 0 || context.room_for(length).is_err() {
             return Ok(StopReason::ContextFull);
         }
         let clock = Instant::now();
@@ -140,64 +135,86 @@ fn blocks(
         out.perf.prefill_tokens += pending;
         out.perf.prefill += clock.elapsed();
         let clock = Instant::now();
-        let draft = denoise(context, index, params, noise, on_event, &mut out.perf)?;
+        let block = context.begin_block(index, Start::Random(length), &params.sampler, noise)?;
+        let block = denoise(context, block, params, noise, on_event, out)?;
         out.perf.denoise += clock.elapsed();
-        if let Some(stop) = commit(context, index, &draft, params, on_event, out, begin)? {
+        if let Some(stop) = commit(context, &block, params, on_event, out, begin)? {
             return Ok(stop);
         }
     }
     unreachable!("the loop ends by its own conditions")
 }
 
-/// Runs one block to its end; its draft.
+/// Positions of the next canvas when `wanted` more tokens are.
+fn canvas_length(context: &Context, params: &GenerateParams, wanted: usize) -> usize {
+    let canvas = context.model().config().canvas;
+    if !params.adaptive_last_canvas {
+        return canvas;
+    }
+    canvas.min(wanted).min(context.size() - context.tokens().len())
+}
+
+/// Runs one block to its end.
 fn denoise(
     context: &mut Context,
-    index: u32,
+    mut block: Block,
     params: &GenerateParams,
     noise: &mut dyn Noise,
     on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
-    perf: &mut Perf,
-) -> Result<Vec<u32>> {
-    let mut block = context.begin_block(index, params, noise)?;
-    perf.steps.push(0);
+    out: &mut Generation,
+) -> Result<Block> {
+    out.perf.steps.push(0);
+    let room = params.max_tokens - out.tokens.len();
+    let mut early: Vec<u32> = Vec::new();
     while !block.is_done() {
         context.step(&mut block, noise)?;
-        if let Some(steps) = perf.steps.last_mut() {
+        if let Some(steps) = out.perf.steps.last_mut() {
             *steps += 1;
         }
-        if let Some(info) = block.last_step()
-            && on_event(Event::Step(info)).is_break()
-        {
+        let Some(info) = block.last_step() else { continue };
+        if on_event(Event::Step(info)).is_break() {
             return Err(Error::Cancelled);
         }
+        let stable = &info.draft[..info.stable.min(room)];
+        let stable = &stable[..text_end(context, params, stable).unwrap_or(stable.len())];
+        if params.early && !block.is_done() && stable != early {
+            early = stable.to_vec();
+            if on_event(Event::Early { block: block.index(), tokens: &early }).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
     }
-    Ok(block.draft().to_vec())
+    Ok(block)
+}
+
+/// Where the first token that ends the text is.
+fn text_end(context: &Context, params: &GenerateParams, tokens: &[u32]) -> Option<usize> {
+    let tokenizer = context.model().tokenizer();
+    tokens.iter().position(|&t| !params.ignore_eog && tokenizer.is_eog(t))
 }
 
 /// Appends the draft up to its end (with the token that ends it: the next turn's template repeats it). `Some` at the end.
 fn commit(
     context: &mut Context,
-    block: u32,
-    draft: &[u32],
+    block: &Block,
     params: &GenerateParams,
     on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
     out: &mut Generation,
     begin: Instant,
 ) -> Result<Option<StopReason>> {
-    let room = params.max_tokens - out.tokens.len();
-    let is_end = |t: &u32| !params.ignore_eog && context.model().tokenizer().is_eog(*t);
-    let end = draft.iter().position(is_end);
-    let (text, kept, stop) = match end {
+    let (draft, room) = (block.draft(), params.max_tokens - out.tokens.len());
+    let (text, kept, stop) = match text_end(context, params, draft) {
         Some(end) if end < room => (end, end + 1, Some(StopReason::EndOfGeneration)),
         // The end lies exactly at the limit: the text is whole all the same.
         Some(end) if end == room => (end, end, Some(StopReason::EndOfGeneration)),
         _ if draft.len() >= room => (room, room, Some(StopReason::MaxTokens)),
         _ => (draft.len(), draft.len(), None),
     };
-    context.append(&draft[..kept])?;
+    context.commit(block, kept)?;
     out.tokens.extend_from_slice(&draft[..text]);
     out.perf.first_canvas.get_or_insert_with(|| begin.elapsed());
-    if on_event(Event::Commit { block, tokens: &draft[..text] }).is_break() && stop.is_none() {
+    let event = Event::Commit { block: block.index(), tokens: &draft[..text] };
+    if on_event(event).is_break() && stop.is_none() {
         return Err(Error::Cancelled);
     }
     Ok(stop)

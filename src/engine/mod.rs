@@ -12,17 +12,23 @@
 //! # }
 //! ```
 //!
-//! Next: `context.rs` (the timeline and its encoding), `denoise.rs` (one block), `generate.rs` (the loop over blocks).
+//! Next: `context.rs` (the timeline and its encoding), `denoise.rs` (one block), `stepping.rs` (blocks step by step),
+//! `generate.rs` (the loop over blocks).
 
 mod cancel;
 mod context;
 mod denoise;
 mod generate;
+mod perf;
+mod start;
+mod stepping;
 
 pub use cancel::CancelToken;
 pub use context::{Context, ContextParams};
 pub use denoise::{Block, StepInfo};
-pub use generate::{Event, GenerateParams, Generation, Perf, StopReason};
+pub use generate::{Event, GenerateParams, Generation, StopReason};
+pub use perf::{ContextPerf, Perf};
+pub use start::{Slot, Start};
 
 use crate::backend::cpu::Cpu;
 use crate::backend::reference::Reference;

@@ -32,7 +32,8 @@ pub trait Runner: Send {
     /// `hidden` receives `[rows, hidden]` after the final norm.
     fn encode(&mut self, ids: &[u32], start: usize, cancel: &AtomicBool, hidden: Option<&mut [f32]>) -> Result<()>;
     /// One denoising pass over a canvas at `start..`. `self_condition`: use the soft embedding that the last
-    /// [`Runner::denoise`] or [`Runner::condition_on`] left. Leaves a new one.
+    /// [`Runner::denoise`] or [`Runner::condition_on`] left. Leaves a new one; on failure the old one stays. A canvas may be
+    /// shorter than the model's.
     fn denoise(
         &mut self,
         canvas: &[u32],
@@ -50,6 +51,8 @@ pub trait Runner: Send {
         cancel: &AtomicBool,
         out: &mut [f32],
     ) -> Result<()>;
+    /// Soft-capped logits `[rows, vocab]` at temperature 1 of some rows of the last canvas pass.
+    fn row_logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<()>;
     /// Makes the soft embedding from logits `[rows, vocab]` (already divided by their temperature).
     fn condition_on(&mut self, logits: &[f32], rows: usize) -> Result<()>;
     /// Whether rows at position `n` would still find the K/V they see, everything from `n` on being forgotten.
@@ -109,7 +112,9 @@ impl<B: Backend> Runner for Session<B> {
             forward::finish(&**backend, weights, state, canvas.len())?;
             let embedding = &weights.embedding;
             let matrices = HeadWeights { table: weights.head.as_ref().unwrap_or(embedding), embedding };
-            backend.head(matrices, &state.normed, canvas.len(), head, &mut state.soft, stats)
+            backend.head(matrices, &state.normed, canvas.len(), head, &mut state.next_soft, stats)?;
+            std::mem::swap(&mut state.soft, &mut state.next_soft);
+            Ok(())
         })
     }
 
@@ -127,6 +132,15 @@ impl<B: Backend> Runner for Session<B> {
             forward::finish(&**backend, weights, state, canvas.len())?;
             let table = weights.head.as_ref().unwrap_or(&weights.embedding);
             backend.logits(table, &state.normed, canvas.len(), weights.config.softcap, out)
+        })
+    }
+
+    fn row_logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<()> {
+        let Session { backend, weights, state, .. } = self;
+        backend.run(|| {
+            pick_rows(&**backend, state, weights.config.hidden, rows)?;
+            let table = weights.head.as_ref().unwrap_or(&weights.embedding);
+            backend.logits(table, &state.branch, rows.len(), weights.config.softcap, out)
         })
     }
 
@@ -158,4 +172,14 @@ impl<B: Backend> Runner for Session<B> {
         }
         Ok(rows)
     }
+}
+
+/// `s.branch`, free after a pass, = the chosen rows of `s.normed`.
+fn pick_rows<B: Backend>(b: &B, s: &mut State<B>, hidden: usize, rows: &[usize]) -> Result<()> {
+    let mut row = vec![0.0; hidden];
+    for (to, &from) in rows.iter().enumerate() {
+        b.read(&s.normed, from * hidden, &mut row)?;
+        b.write(&row, &mut s.branch, to * hidden)?;
+    }
+    Ok(())
 }

@@ -5,20 +5,21 @@ use crate::backend::Backend;
 use crate::error::Result;
 
 pub struct State<B: Backend> {
-    pub x: B::Buffer,        // [T, H] the residual stream
-    pub normed: B::Buffer,   // [T, H] input of a sub-layer
-    pub branch: B::Buffer,   // [T, H] output of a sub-layer
-    pub dense: B::Buffer,    // [T, H] output of the dense branch
-    pub q: B::Buffer,        // [T, Q * D]
-    pub k: B::Buffer,        // [T, K * D]
-    pub v: B::Buffer,        // [T, K * D]
-    pub attended: B::Buffer, // [T, Q * D]
-    pub gate: B::Buffer,     // [T, F]
-    pub up: B::Buffer,       // [T, F]
-    pub router: B::Buffer,   // [T, E]
-    pub routes: B::Routes,   // [T, top_k]
-    pub soft: B::Buffer,     // [C, H] soft embedding of the last step, for self-conditioning
-    pub rows: usize,         // T
+    pub x: B::Buffer,         // [T, H] the residual stream
+    pub normed: B::Buffer,    // [T, H] input of a sub-layer
+    pub branch: B::Buffer,    // [T, H] output of a sub-layer
+    pub dense: B::Buffer,     // [T, H] output of the dense branch
+    pub q: B::Buffer,         // [T, Q * D]
+    pub k: B::Buffer,         // [T, K * D]
+    pub v: B::Buffer,         // [T, K * D]
+    pub attended: B::Buffer,  // [T, Q * D]
+    pub gate: B::Buffer,      // [T, F]
+    pub up: B::Buffer,        // [T, F]
+    pub router: B::Buffer,    // [T, E]
+    pub routes: B::Routes,    // [T, top_k]
+    pub soft: B::Buffer,      // [C, H] soft embedding of the last step, for self-conditioning
+    pub next_soft: B::Buffer, // [C, H] the one being made: a step that is given up leaves `soft` as it was
+    pub rows: usize,          // T
 }
 
 impl<B: Backend> State<B> {
@@ -38,6 +39,7 @@ impl<B: Backend> State<B> {
             router: buffer(c.experts)?,
             routes: backend.routes(rows, c.top_k, c.expert_ffn, c.hidden)?,
             soft: backend.buffer(c.canvas * c.hidden, "soft embeddings")?,
+            next_soft: backend.buffer(c.canvas * c.hidden, "soft embeddings")?,
             rows,
         })
     }

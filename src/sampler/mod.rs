@@ -2,12 +2,16 @@
 //! `diffusion.eb_*` keys, else from the defaults of the reference implementation.
 
 mod accept;
+mod bias;
 mod noise;
 pub mod philox;
+mod stable;
 mod stop;
 
 pub use accept::accept;
+pub use bias::MAX_BIAS;
 pub use noise::{Noise, PhiloxNoise, Purpose, RecordedNoise, StepNoise};
+pub use stable::StableRule;
 pub use stop::Stability;
 
 use crate::error::{Error, Result};
@@ -31,6 +35,16 @@ pub struct SamplerParams {
     pub confidence: f32,
     /// Seed of the noise: the same seed gives the same text on any number of threads.
     pub seed: u64,
+    /// (token, bias): added to the token's soft-capped logit before the temperature divides it. Within ±1000, or
+    /// negative infinity, which bans the token.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Tokens that are never drawn, drafted or part of the self-conditioning signal. The noise of positions that are not
+    /// accepted stays uniform over the whole vocabulary, as the model was trained with: the canvas input may show a
+    /// banned token, the text may not. A pinned token may be a banned one.
+    pub banned: Vec<u32>,
+    /// Which beginning of the draft is reported as stable ([`StepInfo::stable`](crate::engine::StepInfo::stable)). Has
+    /// no influence on the text.
+    pub stable: StableRule,
 }
 
 impl Default for SamplerParams {
@@ -44,6 +58,9 @@ impl Default for SamplerParams {
             stability: 1,
             confidence: 0.005,
             seed: 0,
+            logit_bias: Vec::new(),
+            banned: Vec::new(),
+            stable: StableRule::default(),
         }
     }
 }
@@ -59,7 +76,7 @@ impl SamplerParams {
             entropy_bound: keys.opt_f32("diffusion.eb_entropy_bound")?.unwrap_or(d.entropy_bound),
             stability: keys.opt_u32("diffusion.eb_stability_threshold")?.unwrap_or(d.stability),
             confidence: keys.opt_f32("diffusion.eb_confidence_threshold")?.unwrap_or(d.confidence),
-            seed: d.seed,
+            ..d
         };
         params.check().map_err(|e| Error::file(file.path(), format!("sampler keys `diffusion.eb_*`: {e}")))?;
         Ok(params)
@@ -78,6 +95,7 @@ impl SamplerParams {
             }
             p if p.confidence.is_nan() || p.confidence < 0.0 => refuse("confidence", p.confidence, "0 or more"),
             p if p.stability > 1024 => refuse("stability", p.stability as f32, "0 to 1024"),
+            p if p.stable.entropy.is_nan() => refuse("stable entropy", p.stable.entropy, "a number"),
             _ => Ok(()),
         }
     }

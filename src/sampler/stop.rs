@@ -16,7 +16,8 @@ impl Stability {
         Stability { threshold: threshold as usize, confidence, drafts: VecDeque::new() }
     }
 
-    /// Notes a step's draft; whether denoising can stop after it.
+    /// Notes a step's draft; whether denoising can stop after it. `entropy`: of the positions that count, i.e. all that are
+    /// not pinned.
     pub fn done(&mut self, draft: &[u32], entropy: &[f32]) -> bool {
         let stable = self.drafts.len() == self.threshold && self.drafts.iter().all(|d| d == draft);
         if self.threshold > 0 {

@@ -2,7 +2,7 @@
 //! One line per number of threads: milliseconds per step (minimum and median of the runs), the canvas length,
 //! and the file size.
 
-use dgemma::engine::{ContextParams, GenerateParams, Model, ModelParams};
+use dgemma::engine::{ContextParams, Model, ModelParams, Start};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -30,10 +30,10 @@ fn step_ms(model: &Model, prompt_tokens: usize) -> f64 {
     let vocab = model.config().vocab as u32;
     let prompt: Vec<u32> = (0..prompt_tokens as u32).map(|i| (i * 37 + 11) % vocab).collect();
     context.set_tokens(&prompt).expect("a prompt");
-    let mut params = GenerateParams::new(model);
-    (params.sampler.steps, params.sampler.confidence) = (STEPS, 0.0);
+    let mut sampler = model.sampler_defaults().clone();
+    (sampler.steps, sampler.confidence) = (STEPS, 0.0);
     let mut noise = dgemma::sampler::PhiloxNoise::new(1, vocab as usize);
-    let mut block = context.begin_block(0, &params, &mut noise).expect("a block");
+    let mut block = context.begin_block(0, Start::Random(0), &sampler, &mut noise).expect("a block");
     let clock = Instant::now();
     for _ in 0..STEPS {
         context.step(&mut block, &mut noise).expect("a step");

@@ -18,7 +18,7 @@ pub fn load(path: &Path, backend: BackendKind) -> Model {
 }
 
 pub fn context(model: &Model, chunk: usize) -> Context {
-    model.context(&ContextParams { size: 0, chunk }).unwrap()
+    model.context(&ContextParams { chunk, ..Default::default() }).unwrap()
 }
 
 /// Little-endian 32-bit numbers of a raw file.

@@ -64,7 +64,7 @@ struct Printer<'m> {
 impl Printer<'_> {
     fn event(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Prefill { .. } => {}
+            Event::Prefill { .. } | Event::Early { .. } => {}
             Event::Step(step) => {
                 if let Some(visual) = &mut self.visual {
                     visual.draw(self.model.tokenizer(), &step)?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for each tile of 512 tokens:                                                            shared between threads by
-//!     logits = softcap(x E^T) / T                                                          columns of the tile
+//!     logits = (softcap(x E^T) + bias) / T                                                 columns of the tile
 //!     running maximum m, sum Z of exp(l - m), sum W of exp(l - m) (l - m), argmax          rows
 //!     soft = soft * exp(m_old - m) + exp(l - m) E                                          columns of soft
 //! entropy = ln Z - W / Z;  soft = soft * scale / Z
@@ -30,6 +30,9 @@ use std::sync::atomic::Ordering;
 const TILE: usize = 512;
 /// Tokens of a run; the width of a weight tile, so that a run is recomputed by one tile product.
 const RUN: usize = TILE_ROWS;
+/// The tempered logit of a banned token: its exponential is 0 beside any other. Finite, so that sums of a tile in which
+/// every token is banned stay numbers; the next tile's maximum wipes them out.
+const NEVER: f32 = -1e38;
 
 /// One row's running statistics.
 #[derive(Clone)]
@@ -99,6 +102,7 @@ pub fn head(
     *stats = HeadStats {
         argmax: sweep.rows.iter().map(|r| r.argmax).collect(),
         entropy: sweep.rows.iter().map(|r| (r.sum.ln() - r.weighted / r.sum).max(0.0) as f32).collect(),
+        log_prob: sweep.rows.iter().map(|r| -r.sum.ln() as f32).collect(), // the best logit is the maximum
         sampled: vec![0; rows],
     };
     let sums = &sweep.rows;
@@ -130,17 +134,25 @@ fn tile_logits(
         unsafe {
             tile_product(level, part, x, rows, Rows { at: shared.at(j), stride: TILE });
             for i in 0..rows {
-                temper(level, std::slice::from_raw_parts_mut(shared.at(i * TILE + j), part.n), params);
+                let logits = std::slice::from_raw_parts_mut(shared.at(i * TILE + j), part.n);
+                temper(level, logits, part.first, params);
             }
         }
     });
 }
 
-fn temper(level: CpuLevel, logits: &mut [f32], params: &HeadParams) {
+/// Soft cap, temperature and bias for the logits of tokens `first..`.
+fn temper(level: CpuLevel, logits: &mut [f32], first: usize, params: &HeadParams) {
     if let Some(cap) = params.softcap {
         math::softcap(level, logits, cap);
     }
     math::scale(level, logits, 1.0 / params.temperature);
+    let from = params.bias.partition_point(|&(token, _)| (token as usize) < first);
+    let end = first + logits.len();
+    for &(token, bias) in params.bias[from..].iter().take_while(|&&(token, _)| (token as usize) < end) {
+        let l = &mut logits[token as usize - first];
+        *l = if bias == f32::NEG_INFINITY { NEVER } else { *l + bias / params.temperature };
+    }
 }
 
 /// `out[n, hidden]` = rows `first..first + n` of the embedding.
@@ -222,15 +234,15 @@ fn draw(level: CpuLevel, table: &HostWeight, x: &[f32], sweep: &Sweep, i: usize,
         let out = Rows { at: logits.as_mut_ptr(), stride: RUN };
         tile_product(level, RowRange { weight: table, first, n }, x, 1, out);
     }
-    temper(level, &mut logits[..n], params);
+    temper(level, &mut logits[..n], first, params);
     for (j, l) in logits[..n].iter().enumerate() {
         below += f64::from(l - row.max).exp();
         if below > target {
             return (first + j) as u32;
         }
     }
-    // Rounding can leave the target just above the run's end: the run's last token is the nearest.
-    (first + n - 1) as u32
+    // Rounding can leave the target just above the run's end: the run's last possible token is the nearest.
+    logits[..n].iter().rposition(|&l| l > NEVER).map_or(row.argmax, |j| (first + j) as u32)
 }
 
 /// `out = softmax(logits) * embedding * scale`, logits `[rows, vocab]` in host memory.

@@ -40,25 +40,28 @@ pub fn head(
     stats: &mut HeadStats,
 ) -> Result<()> {
     let HeadWeights { table, embedding } = weights;
-    *stats = HeadStats::default();
+    let mut found = HeadStats::default();
     let mut l = vec![0.0; table.rows];
     for (t, x) in x.chunks_exact(table.cols).enumerate() {
         if params.cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
         logits(table, x, params.softcap, &mut l);
+        params.bias.iter().for_each(|&(token, bias)| l[token as usize] += bias);
         l.iter_mut().for_each(|l| *l /= params.temperature);
         let p = softmax(&l);
         let best = (0..l.len()).fold(0, |best, v| if l[v] > l[best] { v } else { best });
-        stats.argmax.push(best as u32);
-        stats.entropy.push(-p.iter().map(|&p| if p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f64>() as f32);
-        stats.sampled.push(draw(&p, f64::from(params.uniforms[t])));
+        found.argmax.push(best as u32);
+        found.entropy.push(-p.iter().map(|&p| if p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f64>() as f32);
+        found.log_prob.push(p[best].ln() as f32);
+        found.sampled.push(draw(&p, f64::from(params.uniforms[t])));
         soft_embedding(embedding, &p, params.soft_scale, &mut soft[t * embedding.cols..][..embedding.cols]);
     }
+    *stats = found;
     Ok(())
 }
 
-/// The first index whose cumulative probability exceeds `u`; the last one if rounding leaves none.
+/// The first index whose cumulative probability exceeds `u`; the last possible one if rounding leaves none.
 fn draw(p: &[f64], u: f64) -> u32 {
     let mut sum = 0.0;
     for (token, p) in p.iter().enumerate() {
@@ -67,5 +70,5 @@ fn draw(p: &[f64], u: f64) -> u32 {
             return token as u32;
         }
     }
-    (p.len() - 1) as u32
+    p.iter().rposition(|&p| p > 0.0).unwrap_or(0) as u32
 }

@@ -8,17 +8,17 @@
 use super::Report;
 use crate::Result;
 use crate::tensors::Tensors;
-use dgemma::engine::{Context, GenerateParams};
+use dgemma::engine::{Context, Start};
 use dgemma::sampler::{RecordedNoise, StepNoise};
 
 /// Replays the trace and compares every step.
 pub(super) fn check(report: &mut Report, context: &mut Context, trace: &Tensors) -> Result<()> {
     let mut noise = recording(trace)?;
-    let params = GenerateParams::new(context.model());
+    let sampler = context.model().sampler_defaults().clone();
     context.set_tokens(&trace.ids("prompt")?)?;
     let mut seen = Seen::default();
     for index in 0..noise.canvases.len() as u32 {
-        let mut block = context.begin_block(index, &params, &mut noise)?;
+        let mut block = context.begin_block(index, Start::Random(0), &sampler, &mut noise)?;
         let used = trace.ids(&format!("used.{index}"))?;
         let steps = *used.first().ok_or("tensor `used`: is empty")?;
         for step in 0..steps {
@@ -38,7 +38,7 @@ pub(super) fn check(report: &mut Report, context: &mut Context, trace: &Tensors)
         }
         seen.steps.extend(&[block.steps_done()], vec![steps]);
         seen.output.got.extend(block.draft());
-        context.append(block.draft())?;
+        context.commit(&block, block.draft().len())?;
     }
     seen.output.want = trace.ids("output")?;
     report.numbers("trace entropy", &seen.entropy.got, &seen.entropy.want)?;
