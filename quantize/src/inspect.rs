@@ -1,4 +1,4 @@
-//! What is in a file, for people.
+//! What is in a file, for people; `inspect_json.rs` says it to programs.
 
 use crate::listing::{self, Row};
 use dgemma::Result;
@@ -28,7 +28,8 @@ fn list(file: &Gguf, out: &mut impl Write) -> io::Result<()> {
     listing::print(&file.tensors().iter().map(Row::from).collect::<Vec<_>>(), out)
 }
 
-fn shown(value: &Value) -> String {
+/// A value, or the beginning of a long one.
+pub fn shown(value: &Value) -> String {
     match value {
         Value::String(text) if text.chars().count() > SHOWN => {
             format!("{:?}... ({} bytes)", text.chars().take(SHOWN).collect::<String>(), text.len())

@@ -67,11 +67,16 @@ pub fn totals(rows: &[Row]) -> (BTreeMap<&'static str, Total>, Total) {
     (by_type, all)
 }
 
+/// A shape for people.
+pub fn dimensions(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ")
+}
+
 /// Prints `rows` and their totals.
 pub fn print(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n{} tensors (shape: row length first)", rows.len())?;
     for row in rows {
-        let shape = row.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
+        let shape = dimensions(row.shape);
         let Row { name, format, bytes, .. } = row;
         let note = row.instead_of.map_or(String::new(), |f| format!("  {} has blocks of {}", f.name, f.block));
         writeln!(out, "  {name:40} {:6} {shape:24} {bytes:>14}{note}", format.name)?;

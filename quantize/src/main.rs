@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use dgemma::Result;
 use dgemma_quantize::overrides::{self, Override};
 use dgemma_quantize::types::Types;
-use dgemma_quantize::{collect, convert, dry_run, inspect, mix, shapes};
+use dgemma_quantize::{collect, convert, diff, dry_run, inspect, inspect_json, mix, shapes};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -63,6 +63,19 @@ enum Command {
     Inspect {
         /// The file; of a split set, part 1
         file: PathBuf,
+        /// Print one JSON object instead
+        #[arg(long)]
+        json: bool,
+        /// How many elements of each array the JSON has [default: all]
+        #[arg(long, requires = "json", value_name = "N")]
+        elements: Option<usize>,
+    },
+    /// List what differs between two GGUF files; exit status 0 if nothing does, otherwise 1
+    Diff {
+        /// A file; of a split set, part 1
+        a: PathBuf,
+        /// Another one
+        b: PathBuf,
     },
 }
 
@@ -95,7 +108,7 @@ impl TypeArguments {
 fn main() -> ExitCode {
     dgemma::log::set_sink(Some(Arc::new(|level, text| eprintln!("{level:?}: {text}"))));
     match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -115,7 +128,7 @@ fn size(text: &str) -> std::result::Result<u64, String> {
     size.filter(|&n| n > 0).ok_or_else(|| "expected a size like 4G, 500M or 1000000".to_owned())
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command) -> Result<ExitCode> {
     let mut stdout = std::io::stdout().lock();
     match command {
         Command::Convert { hf_dir, out, types, name, split_max_size, threads, dry_run } => {
@@ -132,6 +145,14 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Plan { shape, types } => dry_run::of_shape(&shapes::named(&shape)?, &types.parse()?, &mut stdout),
         Command::Imatrix { model, out, options } => collect::run(&model, &out, &options),
-        Command::Inspect { file } => inspect::run(&file, &mut stdout),
+        Command::Inspect { file, json: false, .. } => inspect::run(&file, &mut stdout),
+        Command::Inspect { file, elements, .. } => {
+            inspect_json::run(&file, elements.unwrap_or(usize::MAX), &mut stdout)
+        }
+        Command::Diff { a, b } => {
+            let equal = diff::run(&a, &b, &mut stdout)?;
+            return Ok(if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
     }
+    .map(|()| ExitCode::SUCCESS)
 }

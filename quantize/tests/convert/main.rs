@@ -3,6 +3,7 @@
 
 mod good;
 mod hf;
+mod inspect;
 mod interrupted;
 mod mistakes;
 mod published;
