@@ -44,7 +44,7 @@ fn q8_0(file: &Gguf) -> Gguf {
         let mut values = vec![0.0; n];
         (t.format.decode)(&t.data, &mut values);
         let mut data = vec![0; n / format.block * format.block_bytes];
-        (format.encode.unwrap())(&values, None, &mut data);
+        (format.encode)(&values, None, &mut data);
         (Plan { format, ..plan }, data)
     };
     let tensors: Vec<_> = file.tensors().iter().map(|t| tensor(&t.name)).collect();

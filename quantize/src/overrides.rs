@@ -49,12 +49,10 @@ impl Override {
     }
 }
 
-/// The format `name` for the option `argument`, if tensors can be written in it.
+/// The format `name` for the option `argument`.
 pub fn writable(argument: &'static str, name: &str) -> Result<&'static Format> {
-    let found = quant::by_name(name).filter(|format| format.encode.is_some());
-    found.ok_or_else(|| {
-        let known = quant::FORMATS.iter().filter(|format| format.encode.is_some());
-        let known = known.map(|format| format.name).collect::<Vec<_>>().join(", ");
+    quant::by_name(name).ok_or_else(|| {
+        let known = quant::FORMATS.iter().map(|format| format.name).collect::<Vec<_>>().join(", ");
         Error::argument(argument, format!("{name:?} is no type that can be written, expected one of {known}"))
     })
 }

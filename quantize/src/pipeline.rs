@@ -171,7 +171,6 @@ fn tiles(step: &Step, piece: Piece) -> impl Iterator<Item = (usize, usize)> + us
 fn encode(step: &Step, row: usize, values: &[f32], out: &mut [u8]) -> Result<()> {
     let Step { plan, importance, .. } = step;
     let encode = plan.format.encode;
-    let encode = encode.ok_or_else(|| Error::argument("type", format!("{} can only be read", plan.format.name)))?;
     let Some(importance) = importance else {
         encode(values, None, out);
         return Ok(());

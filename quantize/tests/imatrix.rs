@@ -178,7 +178,7 @@ fn damaged_files_are_refused() {
     let tensor = |name: &str, shape: &[usize], values: &[f32], format: &str| {
         let format = quant::by_name(format).unwrap();
         let mut bytes = vec![0; values.len() / format.block * format.block_bytes];
-        (format.encode.unwrap())(values, None, &mut bytes);
+        (format.encode)(values, None, &mut bytes);
         (Plan { name: name.into(), shape: shape.to_vec(), format }, bytes)
     };
     let bad = |keys: &[(String, Value)], tensors: &[(Plan, Vec<u8>)], expected: &str| {

@@ -5,25 +5,29 @@
 //!      sign  exponent   mantissa     bias 127
 //! ```
 
-use super::{Format, decoding, encoding};
+use super::{Format, codec, decoding, encoding};
 
 /// The descriptor.
-pub static BF16: Format = Format { name: "BF16", id: 30, block: 1, block_bytes: 2, decode, encode: Some(encode) };
+pub static BF16: Format = Format { name: "BF16", id: 30, block: 1, block_bytes: 2, decode, encode };
 
-fn decode(src: &[u8], dst: &mut [f32]) {
-    for (bytes, [x]) in decoding::<2, 1>(src, dst) {
-        *x = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (bytes, [x]) in decoding::<2, 1>(src, dst) {
+            *x = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+        }
     }
 }
 
-fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
-    for ([x], bytes) in encoding::<1, 2>(src, dst) {
-        *bytes = from_f32(*x).to_le_bytes();
+codec! {
+    fn encode(src: &[f32], _importance: Option<&[f32]>, dst: &mut [u8]) {
+        for ([x], bytes) in encoding::<1, 2>(src, dst) {
+            *bytes = from_f32(*x).to_le_bytes();
+        }
     }
 }
 
 /// Rounds to nearest, ties to even; too large becomes an infinity, NaN stays NaN.
-#[inline]
+#[inline(always)]
 pub fn from_f32(x: f32) -> u16 {
     let bits = x.to_bits();
     // Half a unit of the last place that stays, less one where that place is even: a carry happens above the middle,

@@ -1,9 +1,16 @@
 //! One test body, run over the registry: what every format must do, whichever it is. A new format needs no test of its
-//! own, but a row in [`error_bound`] if it encodes, and its vectors in `tests/golden/make_quant.py`.
+//! own, but a row in [`error_bound`], and its vectors in `tests/golden/make_quant.py`. How well the encoders that search
+//! do it is the subject of `tests/quant_quality.rs`.
 
 use super::*;
 use safetensors::SafeTensors;
+use std::cell::Cell;
 use std::panic::catch_unwind;
+
+thread_local! {
+    /// What codecs on this thread run at, instead of the best level.
+    pub(super) static FORCED: Cell<Option<CpuLevel>> = const { Cell::new(None) };
+}
 
 /// Reproducible noise: splitmix64.
 struct Noise(u64);
@@ -26,8 +33,11 @@ impl Noise {
     }
 }
 
+/// The formats whose encoders search: no two implementations need agree on the bytes.
+const SEARCHED: [&str; 7] = ["Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "IQ4_XS", "IQ4_NL"];
+
 fn encoders() -> impl Iterator<Item = (&'static Format, Encode)> {
-    FORMATS.iter().filter_map(|&f| Some((f, f.encode?)))
+    FORMATS.iter().map(|&f| (f, f.encode))
 }
 
 fn decoded(format: &Format, src: &[u8]) -> Vec<f32> {
@@ -51,6 +61,7 @@ fn error_bound(format: &Format, block: &[f32], x: f32) -> f32 {
     let min = block.iter().fold(f32::INFINITY, |m, &x| m.min(x));
     let max = block.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
     let slack = 1e-6 * largest;
+    let searched = |step, scales, codes| 1.5 * step + scales + largest * HALF_ULP_F16 + codes * SMALLEST_F16 + slack;
     match format.name {
         "F32" => 0.0,
         "F16" => (x.abs() * HALF_ULP_F16).max(SMALLEST_F16 / 2.0),
@@ -63,6 +74,20 @@ fn error_bound(format: &Format, block: &[f32], x: f32) -> f32 {
             let steps = if format.name == "Q4_1" { 15.0 } else { 31.0 };
             (max - min) / steps / 2.0 + (max - min + largest) * HALF_ULP_F16 + (steps + 1.0) * SMALLEST_F16 + slack
         }
+        // Steps of 2 between the largest codes, 4 and 6, and 8, which is cut off to 6: a quarter of the largest magnitude.
+        "MXFP4" => largest / 4.0 + slack,
+        // The scale has four bits and an end at 2^-9 and at 448; half of the largest step, of 2 in 6, and its rounding.
+        "NVFP4" => largest / 6.0 + largest / 16.0 + 3.0 / 512.0 + (largest - 2688.0).max(0.0),
+        // Least squares give up the exact ends of the range: one step more than rounding needs (a half), and what the
+        // scales of sub-blocks lose: half a step of the largest scale (and minimum), times the largest code.
+        "Q6_K" => searched(2.0 * largest / 63.0, largest / 128.0, 128.0 * 32.0),
+        "Q5_K" => searched((max - min.min(0.0)) / 31.0, (max - min) / 63.0, 63.0 * 31.0),
+        "Q4_K" => searched((max - min.min(0.0)) / 15.0, (max - min) / 63.0, 63.0 * 15.0),
+        "Q3_K" => searched(2.0 * largest / 7.0, largest / 32.0, 32.0 * 4.0),
+        "Q2_K" => searched((max - min.min(0.0)) / 3.0, (max - min) / 15.0, 15.0 * 3.0),
+        // The widest gap between two values is 24 of 113.
+        "IQ4_XS" => searched(largest * 24.0 / 113.0, largest / 32.0, 32.0 * 113.0),
+        "IQ4_NL" => searched(largest * 24.0 / 113.0, 0.0, 113.0),
         name => panic!("no error bound for {name}"),
     }
 }
@@ -100,7 +125,11 @@ fn agrees_with_an_independent_implementation() {
     let input = decoded(&f32::F32, &bytes("input".to_owned()));
     for (format, encode) in encoders() {
         let got = encoded(format, encode, &input);
-        let expected = bytes(format!("{}.encoded", format.name));
+        let Ok(expected) = golden.tensor(&format!("{}.encoded", format.name)) else {
+            assert!(SEARCHED.contains(&format.name), "no golden encoding of {}", format.name);
+            continue;
+        };
+        let expected = expected.data();
         let blocks = got.chunks(format.block_bytes).zip(expected.chunks(format.block_bytes));
         for (i, (got, expected)) in blocks.enumerate() {
             let input = &input[i * format.block..(i + 1) * format.block];
@@ -115,7 +144,7 @@ fn encoding_loses_no_more_than_the_format_must() {
     for (format, encode) in encoders() {
         for exponent in -30..15 {
             let scale = 2f32.powi(exponent);
-            let input: Vec<f32> = (0..8 * format.block).map(|_| noise.value() * scale).collect();
+            let input: Vec<f32> = (0..20 * format.block).map(|_| noise.value() * scale).collect();
             let output = decoded(format, &encoded(format, encode, &input));
             for (input, output) in input.chunks(format.block).zip(output.chunks(format.block)) {
                 for (&x, &y) in input.iter().zip(output) {
@@ -162,7 +191,8 @@ fn values_that_are_not_finite_never_panic_and_floats_keep_them() {
                     let same = output[at] == odd || (odd.is_nan() && output[at].is_nan());
                     let overflow = odd.is_finite() && output[at] == odd.signum() * f32::INFINITY;
                     assert!(same || overflow, "{}: {odd} became {}", format.name, output[at]);
-                } else if !odd.is_nan() {
+                } else if !odd.is_nan() && format.name != "NVFP4" {
+                    // NVFP4 cuts off whatever is too large.
                     let finite = output.iter().all(|x| x.is_finite());
                     assert!(!finite, "{}: {odd} vanished in {output:?}", format.name);
                 }
@@ -177,10 +207,11 @@ fn lengths_that_do_not_match_panic() {
         let (block, bytes) = (format.block, format.block_bytes);
         for (src, dst) in [(bytes, 2 * block), (2 * bytes, block), (bytes + 1, block), (bytes, 0), (bytes - 1, block)] {
             assert!(catch_unwind(|| (format.decode)(&vec![0; src], &mut vec![0.0; dst])).is_err(), "{}", format.name);
-            let Some(encode) = format.encode else {
-                continue;
-            };
-            assert!(catch_unwind(|| encode(&vec![0.0; dst], None, &mut vec![0; src])).is_err(), "{}", format.name);
+            assert!(
+                catch_unwind(|| (format.encode)(&vec![0.0; dst], None, &mut vec![0; src])).is_err(),
+                "{}",
+                format.name
+            );
         }
         (format.decode)(&[], &mut []);
     }
@@ -206,6 +237,104 @@ fn half_precision_widens_exactly_and_rounds_to_even() {
                     _ => ::half::bf16::from_f32(x).to_bits(),
                 };
                 assert_eq!(got, expected, "{} of {x}", format.name);
+            }
+        }
+    }
+}
+
+/// Protects reproducible files: all instruction sets decode and encode to the same bits.
+#[test]
+fn every_level_computes_the_same() {
+    let mut noise = Noise(3);
+    for format in FORMATS {
+        let input = mixed(&mut noise, 37 * format.block);
+        let importance: Vec<f32> = input.iter().map(|_| noise.value().abs()).collect();
+        let blocks = noise.bytes(37 * format.block_bytes);
+        let at = |level| {
+            FORCED.set(Some(level));
+            let mut weighted = vec![0; 37 * format.block_bytes];
+            (format.encode)(&input, Some(&importance), &mut weighted);
+            let values: Vec<u32> = decoded(format, &blocks).iter().map(|x| x.to_bits()).collect();
+            let all = (values, encoded(format, format.encode, &input), weighted);
+            FORCED.set(None);
+            all
+        };
+        let expected = at(CpuLevel::Scalar);
+        for level in CpuLevel::available() {
+            assert!(at(level) == expected, "{} at {}", format.name, level.name());
+        }
+    }
+}
+
+/// `n` values of many magnitudes, some of them zero.
+fn mixed(noise: &mut Noise, n: usize) -> Vec<f32> {
+    let mut scale = 1.0;
+    let mut value = |i: usize| {
+        if i.is_multiple_of(32) {
+            scale = 2f32.powi((noise.bits() % 24) as i32 - 16);
+        }
+        if noise.bits().is_multiple_of(9) { 0.0 } else { scale * noise.value() * noise.value() }
+    };
+    (0..n).map(&mut value).collect()
+}
+
+/// Blocks do not depend on their neighbours, nor on how many are encoded in one call.
+#[test]
+fn values_encode_block_by_block() {
+    let mut noise = Noise(4);
+    for (format, encode) in encoders() {
+        let input = mixed(&mut noise, 37 * format.block);
+        let importance: Vec<f32> = input.iter().map(|_| noise.value().abs()).collect();
+        for importance in [None, Some(importance)] {
+            let mut whole = vec![0; 37 * format.block_bytes];
+            encode(&input, importance.as_deref(), &mut whole);
+            for (i, expected) in whole.chunks(format.block_bytes).enumerate() {
+                let range = i * format.block..(i + 1) * format.block;
+                let mut single = vec![0; format.block_bytes];
+                encode(&input[range.clone()], importance.as_deref().map(|w| &w[range]), &mut single);
+                assert_eq!(single, expected, "{} block {i}", format.name);
+            }
+        }
+    }
+}
+
+/// Protects the use of importance: over many blocks, errors weighted with it get smaller where a format can choose.
+#[test]
+fn importance_is_heeded() {
+    let mut noise = Noise(5);
+    for (format, encode) in encoders() {
+        let n = 64 * 256;
+        let input: Vec<f32> = (0..n).map(|_| noise.value() + noise.value() + noise.value()).collect();
+        // A few inputs matter a hundred times more than others, as in real models.
+        let importance: Vec<f32> = (0..n).map(|_| 100f32.powf(noise.value())).collect();
+        let error = |importance_given: Option<&[f32]>| {
+            let mut bytes = vec![0; n / format.block * format.block_bytes];
+            encode(&input, importance_given, &mut bytes);
+            let output = decoded(format, &bytes);
+            let errors = input.iter().zip(&output).zip(&importance).map(|((x, y), w)| f64::from(w * (x - y) * (x - y)));
+            errors.sum::<f64>()
+        };
+        let (without, with) = (error(None), error(Some(&importance)));
+        let chooses = SEARCHED.contains(&format.name) || ["Q4_0", "Q4_1", "Q5_0", "Q5_1"].contains(&format.name);
+        assert!(if chooses { with < 0.95 * without } else { with == without }, "{}: {with}, {without}", format.name);
+    }
+}
+
+/// Importance that says nothing, or nonsense, still gives valid blocks; with zeros everywhere, those without importance.
+#[test]
+fn odd_importance_is_survived() {
+    let mut noise = Noise(6);
+    for (format, encode) in encoders() {
+        let input: Vec<f32> = (0..8 * format.block).map(|_| noise.value()).collect();
+        for odd in [0.0, 1e-42, 1e38, f32::INFINITY, f32::NAN, -1.0] {
+            let mut bytes = vec![0; 8 * format.block_bytes];
+            encode(&input, Some(&vec![odd; input.len()]), &mut bytes);
+            for (input, output) in input.chunks(format.block).zip(decoded(format, &bytes).chunks(format.block)) {
+                for (&x, &y) in input.iter().zip(output) {
+                    // A search gives up the exact ends of the range: one step more at most.
+                    let bound = 3.0 * error_bound(format, input, x);
+                    assert!((x - y).abs() <= bound, "{} with {odd}: {x} became {y}", format.name);
+                }
             }
         }
     }

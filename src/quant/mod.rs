@@ -1,16 +1,27 @@
 //! Tensor formats. Each lives in a file of its own and ends in one [`Format`] descriptor; the loader, the quantizer, the
 //! tests and the backends ask this registry and never name a format themselves.
 //!
-//! A row of a tensor is a whole number of *blocks*; a block holds `block` elements in `block_bytes` bytes. The scalar
-//! codecs here are the truth. They are written over arrays of fixed size, so that the compiler can vectorize the inner
-//! loops, and in the operation order of ggml, so that decoded values agree with it to the last bit. `conformance.rs`
-//! runs one test body over all of them.
+//! A row of a tensor is a whole number of *blocks*; a block holds `block` elements in `block_bytes` bytes. The codecs
+//! here are the truth. They are plain Rust over arrays of fixed size, which the compiler vectorizes for each instruction
+//! set that it meets ([`CpuLevel`]), with the same bits from all of them; decoding follows the operation order of ggml, so
+//! that values agree with it to the last bit. `conformance.rs` runs one test body over all of them.
+//!
+//! Encoders come in two kinds. Where all tools share a fixed rule (Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, MXFP4, NVFP4), it is
+//! followed bit for bit. The others search for the scales that leave the smallest weighted error: `lanes.rs` holds the
+//! data of a search, `scale.rs` searches scales, `scale_min.rs` scales with minimums.
 
 pub mod bf16;
 #[cfg(test)]
 mod conformance;
 pub mod f16;
 pub mod f32;
+pub mod iq4_nl;
+pub mod iq4_xs;
+mod lanes;
+pub mod mxfp4;
+pub mod nvfp4;
+pub mod q2_k;
+pub mod q3_k;
 pub mod q4_0;
 pub mod q4_1;
 pub mod q4_k;
@@ -19,6 +30,10 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+mod scale;
+mod scale_min;
+
+use crate::cpu_level::CpuLevel;
 
 /// Decodes whole blocks: `src.len() / block_bytes == dst.len() / block`, both without remainder. Panics otherwise.
 pub type Decode = fn(src: &[u8], dst: &mut [f32]);
@@ -26,8 +41,8 @@ pub type Decode = fn(src: &[u8], dst: &mut [f32]);
 /// Encodes whole blocks, with the same rule for the lengths. Values that are not finite make no sense in formats with a
 /// scale: such a block decodes to something, but not to what it was.
 ///
-/// `importance`, if given, has one weight >= 0 for each element of `src`: how much an error there matters. Formats whose
-/// codes follow from a fixed rule ignore it.
+/// `importance`, if given, has one weight >= 0 for each element of `src`: how much an error there matters. Panics when the
+/// lengths differ. The floats, Q8_0, MXFP4 and NVFP4 always follow their fixed rule and ignore it.
 pub type Encode = fn(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]);
 
 /// One tensor format: its identity, its block geometry and its scalar codecs. Compare formats by `id`.
@@ -43,8 +58,8 @@ pub struct Format {
     pub block_bytes: usize,
     /// The decoder.
     pub decode: Decode,
-    /// The encoder; `None` where the library only reads the format.
-    pub encode: Option<Encode>,
+    /// The encoder.
+    pub encode: Encode,
 }
 
 impl PartialEq for Format {
@@ -62,7 +77,7 @@ impl Format {
     }
 }
 
-/// Every format the library decodes.
+/// Every format of the library.
 pub static FORMATS: &[&Format] = &[
     &f32::F32,
     &f16::F16,
@@ -75,6 +90,12 @@ pub static FORMATS: &[&Format] = &[
     &q4_k::Q4_K,
     &q4_1::Q4_1,
     &q4_0::Q4_0,
+    &iq4_xs::IQ4_XS,
+    &iq4_nl::IQ4_NL,
+    &nvfp4::NVFP4,
+    &mxfp4::MXFP4,
+    &q3_k::Q3_K,
+    &q2_k::Q2_K,
 ];
 
 /// The format with ggml's type id `id`.
@@ -86,6 +107,30 @@ pub fn by_id(id: u32) -> Option<&'static Format> {
 pub fn by_name(name: &str) -> Option<&'static Format> {
     FORMATS.iter().copied().find(|f| f.name.eq_ignore_ascii_case(name))
 }
+
+/// The level that codecs run at: the best one, found once. Tests choose.
+#[inline]
+fn level() -> CpuLevel {
+    #[cfg(test)]
+    if let Some(level) = conformance::FORCED.get() {
+        return level;
+    }
+    static BEST: std::sync::OnceLock<CpuLevel> = std::sync::OnceLock::new();
+    *BEST.get_or_init(CpuLevel::best)
+}
+
+/// Defines a codec that is compiled for every [`CpuLevel`] and runs at [`level`]. What its loops call has to be
+/// `#[inline(always)]`, or it is compiled for the plainest processor.
+macro_rules! codec {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $body:block) => {
+        $(#[$meta])*
+        fn $name($($arg: $ty),*) {
+            $crate::cpu_level::leveled! { fn at($($arg: $ty),*) $body }
+            at($crate::quant::level(), $($arg),*)
+        }
+    };
+}
+use codec;
 
 /// Pairs the blocks of `src` with the elements of `dst`, for a decoder. Panics when they do not match.
 #[inline(always)]

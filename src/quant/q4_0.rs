@@ -5,44 +5,84 @@
 //!      2   qs[16]  low nibble of qs[j]: element j, high nibble: element j + 16; value d * (q - 8)
 //! ```
 //!
-//! The encoder is the rule that all tools share: d = m / -8, where m is the first value of the largest magnitude, so that
+//! Without importance the encoder is the rule that all tools share: d = m / -8, where m is the first value of the largest magnitude, so that
 //! m itself gets code 0; then q = min(15, trunc(x / d + 8.5)).
 
-use super::{Format, decoding, encoding, field, field_mut, half, set_half};
+use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
+use super::scale::{self, Grid, Integers};
+use super::{Format, codec, decoding, encoding, field, field_mut, half, set_half};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
 const _: () = assert!(BYTES == 18);
 
 /// The descriptor.
-pub static Q4_0: Format =
-    Format { name: "Q4_0", id: 2, block: BLOCK, block_bytes: BYTES, decode, encode: Some(encode) };
+pub static Q4_0: Format = Format { name: "Q4_0", id: 2, block: BLOCK, block_bytes: BYTES, decode, encode };
 
-fn decode(src: &[u8], dst: &mut [f32]) {
-    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-        let d = half::<0, BYTES>(block);
-        let qs = field::<2, 16, BYTES>(block);
-        for j in 0..16 {
-            x[j] = d * f32::from((qs[j] & 15) as i8 - 8);
-            x[j + 16] = d * f32::from((qs[j] >> 4) as i8 - 8);
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            let d = half::<0, BYTES>(block);
+            let qs = field::<2, 16, BYTES>(block);
+            for j in 0..16 {
+                x[j] = d * f32::from((qs[j] & 15) as i8 - 8);
+                x[j + 16] = d * f32::from((qs[j] >> 4) as i8 - 8);
+            }
         }
     }
 }
 
-fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
+codec! {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+        match importance {
+            None => follow_rule(src, dst),
+            Some(importance) => search(src, importance, dst),
+        }
+    }
+}
+
+#[inline(always)]
+fn follow_rule(src: &[f32], dst: &mut [u8]) {
     for (x, block) in encoding::<BLOCK, BYTES>(src, dst) {
         let d = largest(x) / -8.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         set_half::<0, BYTES>(block, d);
-        let code = |x: f32| (((x * inverse) + 8.5) as u8).min(15);
-        let qs = field_mut::<2, 16, BYTES>(block);
-        for j in 0..16 {
-            qs[j] = code(x[j]) | code(x[j + 16]) << 4;
+        *field_mut::<2, 16, BYTES>(block) = packed(x, |x| ((x * inverse + 8.5) as u8).min(15));
+    }
+}
+
+type Codes = Integers<-8, 7>;
+
+/// Where the search puts the largest value of a block: around the last codes of both sides.
+const ENDS: [f32; 16] = [-8.8, -8.6, -8.4, -8.2, -8.0, -7.8, -7.6, -7.4, -7.2, -7.0, 6.4, 6.6, 6.8, 7.0, 7.2, 7.4];
+
+/// With importance given, the scale that leaves the smallest weighted error.
+#[inline(always)]
+fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
+    for (src, importance, dst) in groups::<BLOCK, BYTES>(src, Some(importance), dst) {
+        let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
+        let scales = scale::scales::<Codes, BLOCK, GROUP>(&group.lanes, &ENDS);
+        for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
+            let d = group.scale(l, scales[l]);
+            let inverse = reciprocal(d);
+            set_half::<0, BYTES>(block, d);
+            *field_mut::<2, 16, BYTES>(block) = packed(x, |x| (Codes::nearest(x * inverse) + 8.0) as u8);
         }
     }
 }
 
+/// The codes of a block, two to a byte.
+#[inline(always)]
+pub(super) fn packed(x: &[f32; BLOCK], code: impl Fn(f32) -> u8) -> [u8; 16] {
+    let mut qs = [0; 16];
+    for j in 0..16 {
+        qs[j] = code(x[j]) | code(x[j + 16]) << 4;
+    }
+    qs
+}
+
 /// The first value of the largest magnitude, with its sign.
+#[inline(always)]
 pub(super) fn largest(x: &[f32; BLOCK]) -> f32 {
     x.iter().fold(0f32, |m, &x| if x.abs() > m.abs() { x } else { m })
 }

@@ -6,45 +6,74 @@
 //!      4   qs[16]  low nibble of qs[j]: element j, high nibble: element j + 16; value d * q + m
 //! ```
 //!
-//! The encoder is the rule that all tools share: d = (max - min) / 15, m = min, q = min(15, trunc((x - m) / d + 0.5)).
+//! Without importance the encoder is the rule that all tools share: d = (max - min) / 15, m = min, q = min(15, trunc((x - m) / d + 0.5)).
 
-use super::{Format, decoding, encoding, field, field_mut, half, set_half};
+use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
+use super::{Format, codec, decoding, encoding, field, field_mut, half, q4_0::packed, scale_min, set_half};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 20);
 
 /// The descriptor.
-pub static Q4_1: Format =
-    Format { name: "Q4_1", id: 3, block: BLOCK, block_bytes: BYTES, decode, encode: Some(encode) };
+pub static Q4_1: Format = Format { name: "Q4_1", id: 3, block: BLOCK, block_bytes: BYTES, decode, encode };
 
-fn decode(src: &[u8], dst: &mut [f32]) {
-    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-        let (d, m) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
-        let qs = field::<4, 16, BYTES>(block);
-        for j in 0..16 {
-            x[j] = d * f32::from(qs[j] & 15) + m;
-            x[j + 16] = d * f32::from(qs[j] >> 4) + m;
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            let (d, m) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
+            let qs = field::<4, 16, BYTES>(block);
+            for j in 0..16 {
+                x[j] = d * f32::from(qs[j] & 15) + m;
+                x[j + 16] = d * f32::from(qs[j] >> 4) + m;
+            }
         }
     }
 }
 
-fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
+codec! {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+        match importance {
+            None => follow_rule(src, dst),
+            Some(importance) => search(src, importance, dst),
+        }
+    }
+}
+
+#[inline(always)]
+fn follow_rule(src: &[f32], dst: &mut [u8]) {
     for (x, block) in encoding::<BLOCK, BYTES>(src, dst) {
         let (min, max) = range(x);
         let d = (max - min) / 15.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         set_half::<0, BYTES>(block, d);
         set_half::<2, BYTES>(block, min);
-        let code = |x: f32| ((x - min) * inverse + 0.5) as u8;
-        let qs = field_mut::<4, 16, BYTES>(block);
-        for j in 0..16 {
-            qs[j] = code(x[j]).min(15) | code(x[j + 16]).min(15) << 4;
+        *field_mut::<4, 16, BYTES>(block) = packed(x, |x| (((x - min) * inverse + 0.5) as u8).min(15));
+    }
+}
+
+/// Where the search puts the largest value of a block: around the last code.
+const TOPS: [f32; 12] = [13.8, 14.0, 14.2, 14.4, 14.6, 14.8, 15.0, 15.2, 15.4, 15.6, 15.8, 16.0];
+
+/// With importance given, the scale and the minimum that leave the smallest weighted error.
+#[inline(always)]
+fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
+    for (src, importance, dst) in groups::<BLOCK, BYTES>(src, Some(importance), dst) {
+        let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
+        let lines = scale_min::lines::<15, false, BLOCK, GROUP>(&group.lanes, &TOPS);
+        for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
+            let (d, m) = (group.scale(l, lines.scale[l]), group.scale(l, -lines.min[l]));
+            let inverse = reciprocal(d);
+            set_half::<0, BYTES>(block, d);
+            set_half::<2, BYTES>(block, m);
+            let code = |x| scale_min::code::<15>(x, inverse, -m) as u8;
+            *field_mut::<4, 16, BYTES>(block) = packed(x, code);
         }
     }
 }
 
 /// Smallest and largest value.
+#[inline(always)]
 pub(super) fn range(x: &[f32; BLOCK]) -> (f32, f32) {
     x.iter().fold((x[0], x[0]), |(min, max), &x| (min.min(x), max.max(x)))
 }

@@ -9,30 +9,97 @@
 //!
 //! value = d s q - dmin n
 
-use super::{Format, decoding, field, half};
+use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::scale_min::{self, Quantized};
+use super::{Format, codec, decoding, f16, field, field_mut, half};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 12 + BLOCK / 2;
 const _: () = assert!(BYTES == 144);
 
 /// The descriptor.
-pub static Q4_K: Format = Format { name: "Q4_K", id: 12, block: BLOCK, block_bytes: BYTES, decode, encode: None };
+pub static Q4_K: Format = Format { name: "Q4_K", id: 12, block: BLOCK, block_bytes: BYTES, decode, encode };
 
-fn decode(src: &[u8], dst: &mut [f32]) {
-    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-        let (d, dmin) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
-        let (s, n) = scales(field::<4, 12, BYTES>(block));
-        let (qs, _) = field::<16, 128, BYTES>(block).as_chunks::<32>();
-        let (x, _) = x.as_chunks_mut::<64>();
-        for (g, (qs, x)) in qs.iter().zip(x).enumerate() {
-            let (d0, m0) = (d * f32::from(s[2 * g]), dmin * f32::from(n[2 * g]));
-            let (d1, m1) = (d * f32::from(s[2 * g + 1]), dmin * f32::from(n[2 * g + 1]));
-            for l in 0..32 {
-                x[l] = d0 * f32::from(qs[l] & 15) - m0;
-                x[l + 32] = d1 * f32::from(qs[l] >> 4) - m1;
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            let (d, dmin) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
+            let (s, n) = scales(field::<4, 12, BYTES>(block));
+            let (qs, _) = field::<16, 128, BYTES>(block).as_chunks::<32>();
+            let (x, _) = x.as_chunks_mut::<64>();
+            for (g, (qs, x)) in qs.iter().zip(x).enumerate() {
+                let (d0, m0) = (d * f32::from(s[2 * g]), dmin * f32::from(n[2 * g]));
+                let (d1, m1) = (d * f32::from(s[2 * g + 1]), dmin * f32::from(n[2 * g + 1]));
+                for l in 0..32 {
+                    x[l] = d0 * f32::from(qs[l] & 15) - m0;
+                    x[l + 32] = d1 * f32::from(qs[l] >> 4) - m1;
+                }
             }
         }
     }
+}
+
+codec! {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+        for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
+            let Some(fit) = search::<15>(x, importance, block, &TOPS) else {
+                continue;
+            };
+            let codes = codes::<15>(x, &fit);
+            let (qs, _) = field_mut::<16, 128, BYTES>(block).as_chunks_mut::<32>();
+            for (qs, c) in qs.iter_mut().zip(codes.as_chunks::<64>().0) {
+                for l in 0..32 {
+                    qs[l] = c[l] | c[l + 32] << 4;
+                }
+            }
+        }
+    }
+}
+
+/// Where the search puts the largest value of a sub-block: around the last code.
+const TOPS: [f32; 16] =
+    [14.0, 14.15, 14.3, 14.45, 14.6, 14.75, 14.9, 15.0, 15.1, 15.2, 15.35, 15.5, 15.65, 15.8, 15.95, 16.1];
+
+/// Finds scales and minimums and stores them in the 16 bytes that Q4_K and Q5_K blocks begin with; the rest becomes zero.
+/// `None` for blocks that are done with that.
+#[inline(always)]
+pub(super) fn search<const TOP: i32>(
+    x: &[f32; BLOCK],
+    importance: Option<&[f32]>,
+    block: &mut [u8],
+    tops: &[f32],
+) -> Option<Quantized<8>> {
+    block.fill(0);
+    let (d, rest) = block.split_first_chunk_mut::<2>()?;
+    let (dmin, rest) = rest.split_first_chunk_mut::<2>()?;
+    let (largest, inverse) = match Magnitude::of(x) {
+        Magnitude::Zero => return None,
+        Magnitude::Not(x) => {
+            *d = f16::from_f32(x).to_le_bytes();
+            return None;
+        }
+        Magnitude::Normal { largest, inverse } => (largest, inverse),
+    };
+    let lanes = Lanes::<32, 8>::load(x, importance, &[inverse; 8], Weighting::Magnitude);
+    let lines = scale_min::lines::<TOP, true, 32, 8>(&lanes, tops);
+    let fit = scale_min::quantized::<TOP, 63, 32, 8>(&lanes, largest, &lines);
+    *d = f16::from_f32(fit.d).to_le_bytes();
+    *dmin = f16::from_f32(fit.dmin).to_le_bytes();
+    *rest.first_chunk_mut()? = packed_scales(&fit.s.map(|s| s as u8), &fit.n.map(|n| n as u8));
+    Some(fit)
+}
+
+/// The codes of a block, in the order of its elements.
+#[inline(always)]
+pub(super) fn codes<const TOP: i32>(x: &[f32; BLOCK], fit: &Quantized<8>) -> [u8; BLOCK] {
+    let mut codes = [0; BLOCK];
+    for (k, (x, codes)) in x.as_chunks::<32>().0.iter().zip(codes.as_chunks_mut::<32>().0).enumerate() {
+        let (inverse, min) = (reciprocal(fit.d * fit.s[k]), fit.dmin * fit.n[k]);
+        for l in 0..32 {
+            codes[l] = scale_min::code::<TOP>(x[l], inverse, min) as u8;
+        }
+    }
+    codes
 }
 
 /// Scales and minimums of the sub-blocks. The first four of each are the low six bits of a byte; of the last four, the
@@ -53,4 +120,16 @@ pub(super) fn scales(b: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
         n[k + 4] = (b[k + 8] >> 4) | (b[k + 4] >> 6) << 4;
     }
     (s, n)
+}
+
+/// The inverse of [`scales`].
+#[inline(always)]
+fn packed_scales(s: &[u8; 8], n: &[u8; 8]) -> [u8; 12] {
+    let mut b = [0; 12];
+    for k in 0..4 {
+        b[k] = s[k] | (s[k + 4] >> 4) << 6;
+        b[k + 4] = n[k] | (n[k + 4] >> 4) << 6;
+        b[k + 8] = (s[k + 4] & 15) | n[k + 4] << 4;
+    }
+    b
 }

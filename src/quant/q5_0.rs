@@ -6,30 +6,43 @@
 //!      6   qs[16]  low nibble of qs[j]: element j, high nibble: element j + 16; value d * (q - 16)
 //! ```
 //!
-//! The encoder is the rule that all tools share: d = m / -16, where m is the first value of the largest magnitude; then
+//! Without importance the encoder is the rule that all tools share: d = m / -16, where m is the first value of the largest magnitude; then
 //! q = min(31, trunc(x / d + 16.5)).
 
-use super::{Format, decoding, encoding, field, field_mut, half, q4_0, set_half};
+use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
+use super::scale::{self, Grid, Integers};
+use super::{Format, codec, decoding, encoding, field, field_mut, half, q4_0, set_half};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 6 + BLOCK / 2;
 const _: () = assert!(BYTES == 22);
 
 /// The descriptor.
-pub static Q5_0: Format =
-    Format { name: "Q5_0", id: 6, block: BLOCK, block_bytes: BYTES, decode, encode: Some(encode) };
+pub static Q5_0: Format = Format { name: "Q5_0", id: 6, block: BLOCK, block_bytes: BYTES, decode, encode };
 
-fn decode(src: &[u8], dst: &mut [f32]) {
-    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-        let d = half::<0, BYTES>(block);
-        let codes = codes(field::<2, 4, BYTES>(block), field::<6, 16, BYTES>(block));
-        for j in 0..BLOCK {
-            x[j] = d * f32::from(codes[j] as i8 - 16);
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            let d = half::<0, BYTES>(block);
+            let codes = codes(field::<2, 4, BYTES>(block), field::<6, 16, BYTES>(block));
+            for j in 0..BLOCK {
+                x[j] = d * f32::from(codes[j] as i8 - 16);
+            }
         }
     }
 }
 
-fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
+codec! {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+        match importance {
+            None => follow_rule(src, dst),
+            Some(importance) => search(src, importance, dst),
+        }
+    }
+}
+
+#[inline(always)]
+fn follow_rule(src: &[f32], dst: &mut [u8]) {
     for (x, block) in encoding::<BLOCK, BYTES>(src, dst) {
         let d = q4_0::largest(x) / -16.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
@@ -37,6 +50,29 @@ fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
         let (qh, qs) = pack(&x.map(|x| ((x * inverse + 16.5) as u8).min(31)));
         *field_mut::<2, 4, BYTES>(block) = qh;
         *field_mut::<6, 16, BYTES>(block) = qs;
+    }
+}
+
+type Codes = Integers<-16, 15>;
+
+/// Where the search puts the largest value of a block: around the last codes of both sides.
+const ENDS: [f32; 16] =
+    [-16.8, -16.6, -16.4, -16.2, -16.0, -15.8, -15.6, -15.4, -15.2, -15.0, 14.4, 14.7, 15.0, 15.3, 15.6, 15.9];
+
+/// With importance given, the scale that leaves the smallest weighted error.
+#[inline(always)]
+fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
+    for (src, importance, dst) in groups::<BLOCK, BYTES>(src, Some(importance), dst) {
+        let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
+        let scales = scale::scales::<Codes, BLOCK, GROUP>(&group.lanes, &ENDS);
+        for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
+            let d = group.scale(l, scales[l]);
+            let inverse = reciprocal(d);
+            set_half::<0, BYTES>(block, d);
+            let (qh, qs) = pack(&x.map(|x| (Codes::nearest(x * inverse) + 16.0) as u8));
+            *field_mut::<2, 4, BYTES>(block) = qh;
+            *field_mut::<6, 16, BYTES>(block) = qs;
+        }
     }
 }
 
@@ -55,6 +91,7 @@ pub(super) fn codes(qh: &[u8; 4], qs: &[u8; 16]) -> [u8; BLOCK] {
 }
 
 /// The inverse of [`codes`].
+#[inline(always)]
 pub(super) fn pack(codes: &[u8; BLOCK]) -> ([u8; 4], [u8; 16]) {
     let qh = codes.iter().rev().fold(0u32, |qh, &q| qh << 1 | u32::from(q >> 4));
     (qh.to_le_bytes(), std::array::from_fn(|j| (codes[j] & 15) | (codes[j + 16] & 15) << 4))

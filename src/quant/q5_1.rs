@@ -7,29 +7,41 @@
 //!      8   qs[16]  low nibble of qs[j]: element j, high nibble: element j + 16; value d * q + m
 //! ```
 //!
-//! The encoder is the rule that all tools share: d = (max - min) / 31, m = min, q = trunc((x - m) / d + 0.5).
+//! Without importance the encoder is the rule that all tools share: d = (max - min) / 31, m = min, q = trunc((x - m) / d + 0.5).
 
-use super::{Format, decoding, encoding, field, field_mut, half, q4_1, q5_0, set_half};
+use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
+use super::{Format, codec, decoding, encoding, field, field_mut, half, q4_1, q5_0, scale_min, set_half};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 8 + BLOCK / 2;
 const _: () = assert!(BYTES == 24);
 
 /// The descriptor.
-pub static Q5_1: Format =
-    Format { name: "Q5_1", id: 7, block: BLOCK, block_bytes: BYTES, decode, encode: Some(encode) };
+pub static Q5_1: Format = Format { name: "Q5_1", id: 7, block: BLOCK, block_bytes: BYTES, decode, encode };
 
-fn decode(src: &[u8], dst: &mut [f32]) {
-    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-        let (d, m) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
-        let codes = q5_0::codes(field::<4, 4, BYTES>(block), field::<8, 16, BYTES>(block));
-        for j in 0..BLOCK {
-            x[j] = d * f32::from(codes[j]) + m;
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            let (d, m) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
+            let codes = q5_0::codes(field::<4, 4, BYTES>(block), field::<8, 16, BYTES>(block));
+            for j in 0..BLOCK {
+                x[j] = d * f32::from(codes[j]) + m;
+            }
         }
     }
 }
 
-fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
+codec! {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+        match importance {
+            None => follow_rule(src, dst),
+            Some(importance) => search(src, importance, dst),
+        }
+    }
+}
+
+#[inline(always)]
+fn follow_rule(src: &[f32], dst: &mut [u8]) {
     for (x, block) in encoding::<BLOCK, BYTES>(src, dst) {
         let (min, max) = q4_1::range(x);
         let d = (max - min) / 31.0;
@@ -40,5 +52,27 @@ fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
         let (qh, qs) = q5_0::pack(&x.map(|x| (((x - min) * inverse + 0.5) as u8).min(31)));
         *field_mut::<4, 4, BYTES>(block) = qh;
         *field_mut::<8, 16, BYTES>(block) = qs;
+    }
+}
+
+/// Where the search puts the largest value of a block: around the last code.
+const TOPS: [f32; 12] = [29.6, 29.9, 30.2, 30.4, 30.6, 30.8, 31.0, 31.2, 31.4, 31.6, 31.8, 32.0];
+
+/// With importance given, the scale and the minimum that leave the smallest weighted error.
+#[inline(always)]
+fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
+    for (src, importance, dst) in groups::<BLOCK, BYTES>(src, Some(importance), dst) {
+        let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
+        let lines = scale_min::lines::<31, false, BLOCK, GROUP>(&group.lanes, &TOPS);
+        for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
+            let (d, m) = (group.scale(l, lines.scale[l]), group.scale(l, -lines.min[l]));
+            let inverse = reciprocal(d);
+            set_half::<0, BYTES>(block, d);
+            set_half::<2, BYTES>(block, m);
+            let code = |x| scale_min::code::<31>(x, inverse, -m) as u8;
+            let (qh, qs) = q5_0::pack(&x.map(code));
+            *field_mut::<4, 4, BYTES>(block) = qh;
+            *field_mut::<8, 16, BYTES>(block) = qs;
+        }
     }
 }

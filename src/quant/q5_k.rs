@@ -10,30 +10,59 @@
 //!
 //! value = d s q - dmin n
 
-use super::{Format, decoding, field, half, q4_k};
+use super::lanes::blocks;
+use super::{Format, codec, decoding, field, field_mut, half, q4_k};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 12 + BLOCK / 8 + BLOCK / 2;
 const _: () = assert!(BYTES == 176);
 
 /// The descriptor.
-pub static Q5_K: Format = Format { name: "Q5_K", id: 13, block: BLOCK, block_bytes: BYTES, decode, encode: None };
+pub static Q5_K: Format = Format { name: "Q5_K", id: 13, block: BLOCK, block_bytes: BYTES, decode, encode };
 
-fn decode(src: &[u8], dst: &mut [f32]) {
-    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-        let (d, dmin) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
-        let (s, n) = q4_k::scales(field::<4, 12, BYTES>(block));
-        let qh = field::<16, 32, BYTES>(block);
-        let (qs, _) = field::<48, 128, BYTES>(block).as_chunks::<32>();
-        let (x, _) = x.as_chunks_mut::<64>();
-        for (g, (qs, x)) in qs.iter().zip(x).enumerate() {
-            let (d0, m0) = (d * f32::from(s[2 * g]), dmin * f32::from(n[2 * g]));
-            let (d1, m1) = (d * f32::from(s[2 * g + 1]), dmin * f32::from(n[2 * g + 1]));
-            for l in 0..32 {
-                let high = qh[l] >> (2 * g);
-                x[l] = d0 * f32::from((qs[l] & 15) | (high & 1) << 4) - m0;
-                x[l + 32] = d1 * f32::from((qs[l] >> 4) | (high & 2) << 3) - m1;
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            let (d, dmin) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
+            let (s, n) = q4_k::scales(field::<4, 12, BYTES>(block));
+            let qh = field::<16, 32, BYTES>(block);
+            let (qs, _) = field::<48, 128, BYTES>(block).as_chunks::<32>();
+            let (x, _) = x.as_chunks_mut::<64>();
+            for (g, (qs, x)) in qs.iter().zip(x).enumerate() {
+                let (d0, m0) = (d * f32::from(s[2 * g]), dmin * f32::from(n[2 * g]));
+                let (d1, m1) = (d * f32::from(s[2 * g + 1]), dmin * f32::from(n[2 * g + 1]));
+                for l in 0..32 {
+                    let high = qh[l] >> (2 * g);
+                    x[l] = d0 * f32::from((qs[l] & 15) | (high & 1) << 4) - m0;
+                    x[l + 32] = d1 * f32::from((qs[l] >> 4) | (high & 2) << 3) - m1;
+                }
             }
         }
     }
 }
+
+codec! {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+        for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
+            let Some(fit) = q4_k::search::<31>(x, importance, block, &TOPS) else {
+                continue;
+            };
+            let codes = q4_k::codes::<31>(x, &fit);
+            let qh = field_mut::<16, 32, BYTES>(block);
+            for (k, c) in codes.as_chunks::<32>().0.iter().enumerate() {
+                for l in 0..32 {
+                    qh[l] |= (c[l] >> 4) << k;
+                }
+            }
+            let (qs, _) = field_mut::<48, 128, BYTES>(block).as_chunks_mut::<32>();
+            for (qs, c) in qs.iter_mut().zip(codes.as_chunks::<64>().0) {
+                for l in 0..32 {
+                    qs[l] = (c[l] & 15) | c[l + 32] << 4;
+                }
+            }
+        }
+    }
+}
+
+/// Where the search puts the largest value of a sub-block: around the last code.
+const TOPS: [f32; 12] = [29.5, 29.8, 30.1, 30.4, 30.6, 30.8, 31.0, 31.2, 31.4, 31.6, 31.8, 32.0];

@@ -11,34 +11,91 @@
 //! nibble of ql[64 h + 32 (k mod 2) + l], the low one for k < 2 and else the high one; its high bits are bits 2 k and
 //! 2 k + 1 of qh[32 h + l]. value = d s (q - 32).
 
-use super::{Format, decoding, field, half};
+use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::scale::{self, Grid, Integers, Quantized};
+use super::{Format, codec, decoding, field, field_mut, half, set_half};
 
 const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 2 + BLOCK / 4 + BLOCK / 16 + 2;
 const _: () = assert!(BYTES == 210);
 
 /// The descriptor.
-pub static Q6_K: Format = Format { name: "Q6_K", id: 14, block: BLOCK, block_bytes: BYTES, decode, encode: None };
+pub static Q6_K: Format = Format { name: "Q6_K", id: 14, block: BLOCK, block_bytes: BYTES, decode, encode };
 
-fn decode(src: &[u8], dst: &mut [f32]) {
-    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-        let d = half::<208, BYTES>(block);
-        let (ql, _) = field::<0, 128, BYTES>(block).as_chunks::<64>();
-        let (qh, _) = field::<128, 64, BYTES>(block).as_chunks::<32>();
-        let (scales, _) = field::<192, 16, BYTES>(block).as_chunks::<8>();
-        let (x, _) = x.as_chunks_mut::<128>();
-        for (((ql, qh), scales), x) in ql.iter().zip(qh).zip(scales).zip(x) {
-            let scales = scales.map(|s| d * f32::from(s as i8));
-            // Where the scale changes, at l = 16, is a loop boundary, so that it is constant within a loop.
-            for half in 0..2 {
-                for l in 16 * half..16 * half + 16 {
-                    let value = |k: usize, q: u8| scales[2 * k + half] * f32::from(q as i8 - 32);
-                    x[l] = value(0, (ql[l] & 15) | (qh[l] & 3) << 4);
-                    x[l + 32] = value(1, (ql[l + 32] & 15) | (qh[l] >> 2 & 3) << 4);
-                    x[l + 64] = value(2, (ql[l] >> 4) | (qh[l] >> 4 & 3) << 4);
-                    x[l + 96] = value(3, (ql[l + 32] >> 4) | (qh[l] >> 6) << 4);
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            let d = half::<208, BYTES>(block);
+            let (ql, _) = field::<0, 128, BYTES>(block).as_chunks::<64>();
+            let (qh, _) = field::<128, 64, BYTES>(block).as_chunks::<32>();
+            let (scales, _) = field::<192, 16, BYTES>(block).as_chunks::<8>();
+            let (x, _) = x.as_chunks_mut::<128>();
+            for (((ql, qh), scales), x) in ql.iter().zip(qh).zip(scales).zip(x) {
+                let scales = scales.map(|s| d * f32::from(s as i8));
+                // Where the scale changes, at l = 16, is a loop boundary, so that it is constant within a loop.
+                for half in 0..2 {
+                    for l in 16 * half..16 * half + 16 {
+                        let value = |k: usize, q: u8| scales[2 * k + half] * f32::from(q as i8 - 32);
+                        x[l] = value(0, (ql[l] & 15) | (qh[l] & 3) << 4);
+                        x[l + 32] = value(1, (ql[l + 32] & 15) | (qh[l] >> 2 & 3) << 4);
+                        x[l + 64] = value(2, (ql[l] >> 4) | (qh[l] >> 4 & 3) << 4);
+                        x[l + 96] = value(3, (ql[l + 32] >> 4) | (qh[l] >> 6) << 4);
+                    }
                 }
             }
         }
     }
+}
+
+codec! {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+        for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
+            block.fill(0);
+            let (largest, inverse) = match Magnitude::of(x) {
+                Magnitude::Zero => continue,
+                Magnitude::Not(x) => {
+                    set_half::<208, BYTES>(block, x);
+                    continue;
+                }
+                Magnitude::Normal { largest, inverse } => (largest, inverse),
+            };
+            let lanes = Lanes::<16, 16>::load(x, importance, &[inverse; 16], Weighting::Square);
+            let scales = scale::scales::<Codes, 16, 16>(&lanes, &ENDS);
+            let fit = scale::quantized::<Codes, 16, 16>(&lanes, largest, &scales, -128.0, 127.0);
+            set_half::<208, BYTES>(block, fit.d);
+            *field_mut::<192, 16, BYTES>(block) = fit.s.map(|s| s as i8 as u8);
+            let codes = codes(x, &fit);
+            let (ql, _) = field_mut::<0, 128, BYTES>(block).as_chunks_mut::<64>();
+            for (ql, c) in ql.iter_mut().zip(codes.as_chunks::<128>().0) {
+                for l in 0..64 {
+                    ql[l] = (c[l] & 15) | c[l + 64] << 4;
+                }
+            }
+            let (qh, _) = field_mut::<128, 64, BYTES>(block).as_chunks_mut::<32>();
+            for (qh, c) in qh.iter_mut().zip(codes.as_chunks::<128>().0) {
+                for l in 0..32 {
+                    qh[l] = c[l] >> 4 | (c[l + 32] >> 4) << 2 | (c[l + 64] >> 4) << 4 | (c[l + 96] >> 4) << 6;
+                }
+            }
+        }
+    }
+}
+
+type Codes = Integers<-32, 31>;
+
+/// Where the search puts the largest value of a sub-block: around the last code, on either side.
+const ENDS: [f32; 16] =
+    [-32.6, -32.4, -32.2, -32.0, -31.8, -31.6, -31.4, -31.2, -31.0, -30.8, -30.6, -30.4, 31.4, 31.0, 30.6, 30.2];
+
+/// The codes of a block, in the order of its elements.
+#[inline(always)]
+fn codes(x: &[f32; BLOCK], fit: &Quantized<16>) -> [u8; BLOCK] {
+    let mut codes = [0; BLOCK];
+    for (k, (x, codes)) in x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0).enumerate() {
+        let inverse = reciprocal(fit.d * fit.s[k]);
+        for l in 0..16 {
+            codes[l] = (Codes::nearest(x[l] * inverse) + 32.0) as u8;
+        }
+    }
+    codes
 }

@@ -8,35 +8,38 @@
 //! The encoder is the rule that all tools share: d = max|x| / 127, codes rounded to nearest, ties away from zero, with
 //! the scale as it was before it became F16.
 
-use super::{Format, decoding, encoding, field, field_mut, half, set_half};
+use super::{Format, codec, decoding, encoding, field, field_mut, half, set_half};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK;
 const _: () = assert!(BYTES == 34);
 
 /// The descriptor.
-pub static Q8_0: Format =
-    Format { name: "Q8_0", id: 8, block: BLOCK, block_bytes: BYTES, decode, encode: Some(encode) };
+pub static Q8_0: Format = Format { name: "Q8_0", id: 8, block: BLOCK, block_bytes: BYTES, decode, encode };
 
-fn decode(src: &[u8], dst: &mut [f32]) {
-    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-        let d = half::<0, BYTES>(block);
-        let qs = field::<2, BLOCK, BYTES>(block);
-        for j in 0..BLOCK {
-            x[j] = d * f32::from(qs[j] as i8);
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            let d = half::<0, BYTES>(block);
+            let qs = field::<2, BLOCK, BYTES>(block);
+            for j in 0..BLOCK {
+                x[j] = d * f32::from(qs[j] as i8);
+            }
         }
     }
 }
 
-fn encode(src: &[f32], _: Option<&[f32]>, dst: &mut [u8]) {
-    for (x, block) in encoding::<BLOCK, BYTES>(src, dst) {
-        let largest = x.iter().fold(0f32, |m, x| m.max(x.abs()));
-        let d = largest / 127.0;
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-        set_half::<0, BYTES>(block, d);
-        let qs = field_mut::<2, BLOCK, BYTES>(block);
-        for j in 0..BLOCK {
-            qs[j] = (x[j] * inverse).round() as i8 as u8;
+codec! {
+    fn encode(src: &[f32], _importance: Option<&[f32]>, dst: &mut [u8]) {
+        for (x, block) in encoding::<BLOCK, BYTES>(src, dst) {
+            let largest = x.iter().fold(0f32, |m, x| m.max(x.abs()));
+            let d = largest / 127.0;
+            let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+            set_half::<0, BYTES>(block, d);
+            let qs = field_mut::<2, BLOCK, BYTES>(block);
+            for j in 0..BLOCK {
+                qs[j] = (x[j] * inverse).round() as i8 as u8;
+            }
         }
     }
 }

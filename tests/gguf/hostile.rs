@@ -82,7 +82,7 @@ fn tensors() {
     // Few enough elements, but too many bytes.
     let message = "tensor `t`: shape [4294967296, 2147483647] has more elements than a file can hold";
     refused(one(&[large, (1 << 31) - 1], 0, 0), message);
-    refused(one(&[16], 10, 0), "tensor `t`: type Q2_K (id 10) is not supported");
+    refused(one(&[16], 16, 0), "tensor `t`: type IQ2_XXS (id 16) is not supported");
     refused(one(&[16], 4, 0), "tensor `t`: unknown type id 4");
     refused(one(&[16], 99, 0), "tensor `t`: unknown type id 99");
     refused(one(&[16], 0, 32), "tensor `t`: starts at 32 of the data section, expected 0");

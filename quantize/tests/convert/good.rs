@@ -58,7 +58,7 @@ fn q8_0_equals_that_of_llama_cpp() {
             let mut values = vec![0.0; data.len() / 4];
             (dgemma::quant::by_name("F32").unwrap().decode)(data, &mut values);
             data.resize(values.len() * 2, 0);
-            (format.encode.unwrap())(&values, None, data);
+            (format.encode)(&values, None, data);
             *dtype = Dtype::BF16;
         }
     }

@@ -1,0 +1,114 @@
+//! IQ4_NL: 32 codes of 4 bits under one scale; the codes stand for values that lie denser near zero.
+//!
+//! ```text
+//! byte 0   d       F16 scale
+//!      2   qs[16]  low nibble of qs[j]: element j, high nibble: element j + 16; value d * VALUES[q]
+//! ```
+
+use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
+use super::scale::{self, Grid};
+use super::{Format, codec, decoding, field, field_mut, half, set_half};
+
+const BLOCK: usize = 32;
+const BYTES: usize = 2 + BLOCK / 2;
+const _: () = assert!(BYTES == 18);
+
+/// The descriptor.
+pub static IQ4_NL: Format = Format { name: "IQ4_NL", id: 20, block: BLOCK, block_bytes: BYTES, decode, encode };
+
+/// What the codes stand for.
+const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            unpack(half::<0, BYTES>(block), field::<2, 16, BYTES>(block), x);
+        }
+    }
+}
+
+codec! {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+        for (src, importance, dst) in groups::<BLOCK, BYTES>(src, importance, dst) {
+            let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
+            let scales = scale::scales::<Values, BLOCK, GROUP>(&group.lanes, &ENDS);
+            let (src, dst) = (src.as_chunks::<BLOCK>().0, dst.as_chunks_mut::<BYTES>().0);
+            for (l, (x, block)) in src.iter().zip(dst).enumerate() {
+                let d = group.scale(l, scales[l]);
+                set_half::<0, BYTES>(block, d);
+                *field_mut::<2, 16, BYTES>(block) = packed(x, reciprocal(d));
+            }
+        }
+    }
+}
+
+/// The grid of [`VALUES`].
+pub(super) struct Values;
+
+impl Grid for Values {
+    const LOW: f32 = VALUES[0] as f32;
+
+    /// Adds up the steps to the value, which needs no table.
+    #[inline(always)]
+    fn nearest(x: f32) -> f32 {
+        let mut value = Self::LOW;
+        for k in 1..16 {
+            value += if x > middle(k) { step(k) as f32 } else { 0.0 };
+        }
+        value
+    }
+}
+
+/// Half-way between values k - 1 and k.
+#[inline(always)]
+fn middle(k: usize) -> f32 {
+    (VALUES[k - 1] as f32 + VALUES[k] as f32) / 2.0
+}
+
+/// From value k - 1 to value k.
+#[inline(always)]
+fn step(k: usize) -> u8 {
+    (VALUES[k] as i16 - VALUES[k - 1] as i16) as u8
+}
+
+/// Where the search puts the largest value of a block: around the last values of both sides.
+pub(super) const ENDS: [f32; 16] = [
+    -141.0, -137.0, -133.0, -130.0, -127.0, -124.0, -121.0, -118.0, -115.0, 104.0, 107.0, 110.0, 113.0, 116.0, 120.0,
+    124.0,
+];
+
+/// The values of 32 codes times `scale`. Adds up the steps, as bytes: that is quicker than a table where vectors are wide,
+/// and no slower elsewhere.
+#[inline(always)]
+pub(super) fn unpack(scale: f32, qs: &[u8; 16], x: &mut [f32; BLOCK]) {
+    let mut codes = [0u8; BLOCK];
+    for j in 0..16 {
+        codes[j] = qs[j] & 15;
+        codes[j + 16] = qs[j] >> 4;
+    }
+    let mut values = [VALUES[0] as u8; BLOCK];
+    for k in 1..16 {
+        for j in 0..BLOCK {
+            values[j] = values[j].wrapping_add(if codes[j] >= k as u8 { step(k) } else { 0 });
+        }
+    }
+    for j in 0..BLOCK {
+        x[j] = scale * f32::from(values[j] as i8);
+    }
+}
+
+/// The codes of the values next to `x * inverse`, two to a byte.
+#[inline(always)]
+pub(super) fn packed(x: &[f32; BLOCK], inverse: f32) -> [u8; 16] {
+    let mut codes = [0u32; BLOCK];
+    for j in 0..BLOCK {
+        for k in 1..16 {
+            codes[j] += u32::from(x[j] * inverse > middle(k));
+        }
+    }
+    let mut qs = [0; 16];
+    for j in 0..16 {
+        qs[j] = (codes[j] | codes[j + 16] << 4) as u8;
+    }
+    qs
+}

@@ -1,0 +1,67 @@
+//! IQ4_XS: 256 codes of 4 bits, as in IQ4_NL, in eight sub-blocks of 32, each with a signed 6-bit scale.
+//!
+//! ```text
+//! byte 0   d            F16 scale of the scales
+//!      2   scales_h     u16, bits 2 k and 2 k + 1 are the high bits of scale k
+//!      4   scales_l[4]  low bits of scale k: a nibble of scales_l[k / 2], the low one for even k
+//!      8   qs[128]      qs[16 k + j]: low nibble is element j of sub-block k, high nibble element j + 16
+//! ```
+//!
+//! value = d (s - 32) VALUES[q]
+
+use super::iq4_nl::{self, Values};
+use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::{Format, codec, decoding, field, field_mut, half, scale, set_half};
+
+const BLOCK: usize = 256;
+const BYTES: usize = 2 + 2 + 4 + BLOCK / 2;
+const _: () = assert!(BYTES == 136);
+
+/// The descriptor.
+pub static IQ4_XS: Format = Format { name: "IQ4_XS", id: 23, block: BLOCK, block_bytes: BYTES, decode, encode };
+
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            let d = half::<0, BYTES>(block);
+            let high = u16::from_le_bytes(*field::<2, 2, BYTES>(block));
+            let low = field::<4, 4, BYTES>(block);
+            let (qs, _) = field::<8, 128, BYTES>(block).as_chunks::<16>();
+            for (k, (qs, x)) in qs.iter().zip(x.as_chunks_mut::<32>().0).enumerate() {
+                let s = low[k / 2] >> (4 * (k % 2)) & 15 | ((high >> (2 * k) & 3) as u8) << 4;
+                iq4_nl::unpack(d * f32::from(s as i8 - 32), qs, x);
+            }
+        }
+    }
+}
+
+codec! {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+        for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
+            block.fill(0);
+            let (largest, inverse) = match Magnitude::of(x) {
+                Magnitude::Zero => continue,
+                Magnitude::Not(x) => {
+                    set_half::<0, BYTES>(block, x);
+                    continue;
+                }
+                Magnitude::Normal { largest, inverse } => (largest, inverse),
+            };
+            let lanes = Lanes::<32, 8>::load(x, importance, &[inverse; 8], Weighting::Magnitude);
+            let scales = scale::scales::<Values, 32, 8>(&lanes, &iq4_nl::ENDS);
+            let fit = scale::quantized::<Values, 32, 8>(&lanes, largest, &scales, -32.0, 31.0);
+            set_half::<0, BYTES>(block, fit.d);
+            let mut high = 0u16;
+            for (k, s) in fit.s.iter().enumerate() {
+                let s = (s + 32.0) as u8;
+                high |= u16::from(s >> 4) << (2 * k);
+                field_mut::<4, 4, BYTES>(block)[k / 2] |= (s & 15) << (4 * (k % 2));
+            }
+            *field_mut::<2, 2, BYTES>(block) = high.to_le_bytes();
+            let (qs, _) = field_mut::<8, 128, BYTES>(block).as_chunks_mut::<16>();
+            for (k, (qs, x)) in qs.iter_mut().zip(x.as_chunks::<32>().0).enumerate() {
+                *qs = iq4_nl::packed(x, reciprocal(fit.d * fit.s[k]));
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Q2_K: 256 codes of 2 bits in sixteen sub-blocks of 16, each with a 4-bit scale and a 4-bit minimum.
+//!
+//! ```text
+//! byte 0   scales[16]  low nibble: scale s, high nibble: minimum n
+//!      16  qs[64]      codes
+//!      80  d           F16 scale of the scales
+//!      82  dmin        F16 scale of the minimums
+//! ```
+//!
+//! Two halves h of 128 elements, of which quarter k = 0..4 at l = 0..32 is element 128 h + 32 k + l. Its code is bits 2 k
+//! and 2 k + 1 of qs[32 h + l]; value = d s q - dmin n.
+
+use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::scale_min::{self, Quantized};
+use super::{Format, codec, decoding, field, field_mut, half, set_half};
+
+const BLOCK: usize = 256;
+const BYTES: usize = BLOCK / 16 + BLOCK / 4 + 2 + 2;
+const _: () = assert!(BYTES == 84);
+
+/// The descriptor.
+pub static Q2_K: Format = Format { name: "Q2_K", id: 10, block: BLOCK, block_bytes: BYTES, decode, encode };
+
+codec! {
+    fn decode(src: &[u8], dst: &mut [f32]) {
+        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+            let (d, dmin) = (half::<80, BYTES>(block), half::<82, BYTES>(block));
+            let scales = field::<0, 16, BYTES>(block);
+            let (qs, _) = field::<16, 64, BYTES>(block).as_chunks::<32>();
+            for (i, x) in x.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                let qs = &qs[i / 4];
+                for half in 0..2 {
+                    let s = scales[2 * i + half];
+                    let (scale, min) = (d * f32::from(s & 15), dmin * f32::from(s >> 4));
+                    for l in 16 * half..16 * half + 16 {
+                        x[l] = scale * f32::from(qs[l] >> (2 * (i % 4)) & 3) - min;
+                    }
+                }
+            }
+        }
+    }
+}
+
+codec! {
+    fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+        for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
+            block.fill(0);
+            let (largest, inverse) = match Magnitude::of(x) {
+                Magnitude::Zero => continue,
+                Magnitude::Not(x) => {
+                    set_half::<80, BYTES>(block, x);
+                    continue;
+                }
+                Magnitude::Normal { largest, inverse } => (largest, inverse),
+            };
+            let lanes = Lanes::<16, 16>::load(x, importance, &[inverse; 16], Weighting::Magnitude);
+            let lines = scale_min::lines::<3, true, 16, 16>(&lanes, &TOPS);
+            let fit = scale_min::quantized::<3, 15, 16, 16>(&lanes, largest, &lines);
+            set_half::<80, BYTES>(block, fit.d);
+            set_half::<82, BYTES>(block, fit.dmin);
+            let scales = field_mut::<0, 16, BYTES>(block);
+            for (scale, (s, n)) in scales.iter_mut().zip(fit.s.iter().zip(&fit.n)) {
+                *scale = *s as u8 | (*n as u8) << 4;
+            }
+            let codes = codes(x, &fit);
+            let (qs, _) = field_mut::<16, 64, BYTES>(block).as_chunks_mut::<32>();
+            for (qs, c) in qs.iter_mut().zip(codes.as_chunks::<128>().0) {
+                for l in 0..32 {
+                    qs[l] = c[l] | c[l + 32] << 2 | c[l + 64] << 4 | c[l + 96] << 6;
+                }
+            }
+        }
+    }
+}
+
+/// Where the search puts the largest value of a sub-block: around the last code.
+const TOPS: [f32; 16] = [2.4, 2.5, 2.6, 2.7, 2.8, 2.9, 3.0, 3.1, 3.2, 3.3, 3.4, 3.55, 3.7, 3.85, 4.0, 4.2];
+
+/// The codes of a block, in the order of its elements.
+#[inline(always)]
+fn codes(x: &[f32; BLOCK], fit: &Quantized<16>) -> [u8; BLOCK] {
+    let mut codes = [0; BLOCK];
+    for (k, (x, codes)) in x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0).enumerate() {
+        let (inverse, min) = (reciprocal(fit.d * fit.s[k]), fit.dmin * fit.n[k]);
+        for l in 0..16 {
+            codes[l] = scale_min::code::<3>(x[l], inverse, min) as u8;
+        }
+    }
+    codes
+}
