@@ -112,7 +112,7 @@ mod tests {
     fn tensor(values: &[f32], format: &str) -> Tensor {
         let format = dgemma::quant::by_name(format).unwrap();
         let mut data = vec![0; values.len() / format.block * format.block_bytes];
-        (format.encode.unwrap())(values, None, &mut data);
+        (format.encode)(values, None, &mut data);
         let len = data.len();
         Tensor { name: String::new(), shape: vec![values.len()], format, data: Bytes::new(Arc::new(data), 0, len) }
     }

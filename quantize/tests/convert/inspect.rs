@@ -63,7 +63,7 @@ fn file(scratch: &Scratch, name: &str, keys: &[(&str, Value)], tensors: &[Tensor
     let tensor = |&(name, shape, format, values): &Tensor| {
         let format = quant::by_name(format).unwrap();
         let mut data = vec![0; values.len() / format.block * format.block_bytes];
-        (format.encode.unwrap())(values, None, &mut data);
+        (format.encode)(values, None, &mut data);
         (Plan { name: name.to_owned(), shape: shape.to_vec(), format }, data)
     };
     let path = scratch.0.join(name);
