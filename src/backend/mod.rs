@@ -291,6 +291,19 @@ pub trait Backend: Send + Sync + Sized + 'static {
         soft: &mut Self::Buffer,
         stats: &mut HeadStats,
     ) -> Result<()>;
+    /// Log-probabilities of chosen tokens at temperature 1, without ever holding `[rows, vocab]`: `out[i]` is that of
+    /// `wanted[i]` = (row, token). x `[rows, hidden]`, table `[vocab, hidden]`. `cancel` as in [`HeadParams`].
+    #[allow(clippy::too_many_arguments)]
+    fn log_probs(
+        &self,
+        table: &Self::Weight,
+        x: &Self::Buffer,
+        rows: usize,
+        softcap: Option<f32>,
+        wanted: &[(usize, u32)],
+        cancel: &AtomicBool,
+        out: &mut [f32],
+    ) -> Result<()>;
     /// `out = softmax(logits) * embedding * scale`; logits `[rows, vocab]` from the host, out `[rows, hidden]`.
     fn soft_embedding(
         &self,

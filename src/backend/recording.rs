@@ -2,7 +2,7 @@
 //! That is what an importance matrix is made of. Results are those of [`Cpu`], bit for bit.
 //!
 //! Heard are [`Backend::matmul`], [`Backend::experts`] (each expert only by the rows routed to it) and the logits of
-//! [`Backend::head`] and [`Backend::logits`]. Not heard are uses that read a table by rows, [`Backend::embed`] and the soft
+//! [`Backend::head`], [`Backend::logits`] and [`Backend::log_probs`]. Not heard are uses that read a table by rows, [`Backend::embed`] and the soft
 //! embedding: they drive no column more than another.
 
 use super::cpu::{Cpu, Routes};
@@ -10,6 +10,7 @@ use super::host_weight::HostWeight;
 use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer};
 use crate::error::Result;
 use crate::gguf::Tensor;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What went into one weight, a matrix `[rows, columns]` or a stack of them.
@@ -277,6 +278,20 @@ impl Backend for Recording {
         weights.table.hear(x, rows);
         let plain = HeadWeights { table: &weights.table.weight, embedding: &weights.embedding.weight };
         self.cpu.head(plain, x, rows, params, soft, stats)
+    }
+
+    fn log_probs(
+        &self,
+        table: &RecordedWeight,
+        x: &Vec<f32>,
+        rows: usize,
+        softcap: Option<f32>,
+        wanted: &[(usize, u32)],
+        cancel: &AtomicBool,
+        out: &mut [f32],
+    ) -> Result<()> {
+        table.hear(x, rows);
+        self.cpu.log_probs(&table.weight, x, rows, softcap, wanted, cancel, out)
     }
 
     fn soft_embedding(

@@ -13,13 +13,15 @@
 //! ```
 //!
 //! Next: `context.rs` (the timeline and its encoding), `denoise.rs` (one block), `stepping.rs` (blocks step by step),
-//! `generate.rs` (the loop over blocks).
+//! `score.rs`, `generate.rs` (the loop over blocks).
 
 mod cancel;
 mod context;
 mod denoise;
 mod generate;
+mod params;
 mod perf;
+mod score;
 mod start;
 mod stepping;
 
@@ -27,6 +29,7 @@ pub use cancel::CancelToken;
 pub use context::{Context, ContextParams};
 pub use denoise::{Block, StepInfo};
 pub use generate::{Event, GenerateParams, Generation, StopReason};
+pub use params::{BackendKind, ModelParams, ModelSizes};
 pub use perf::{ContextPerf, Perf};
 pub use start::{Slot, Start};
 
@@ -40,27 +43,6 @@ use crate::sampler::SamplerParams;
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 use std::path::Path;
 use std::sync::Arc;
-
-/// Which backend runs the model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BackendKind {
-    /// The fast one for processors.
-    #[default]
-    Cpu,
-    /// The oracle: slow, plain, one thread.
-    Reference,
-}
-
-/// How to load a model.
-#[derive(Clone, Debug, Default)]
-pub struct ModelParams {
-    /// Which backend.
-    pub backend: BackendKind,
-    /// Threads of the CPU backend's own pool; 0: one per available core.
-    pub threads: usize,
-    /// Instruction set of the CPU backend; `None`: the best one. For tests and comparisons.
-    pub cpu_level: Option<CpuLevel>,
-}
 
 /// A loaded model: immutable, cheap to clone, shared by any number of contexts and threads.
 #[derive(Clone)]
@@ -88,11 +70,12 @@ impl Model {
 
     /// [`Model::load`]; `progress` hears the share done, in 0..=1, and returns false to give up ([`Error::Cancelled`]).
     pub fn load_with_progress(path: &Path, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
-        Self::from_gguf(Gguf::open(path)?, params, progress)
+        let file = if params.read { Gguf::read(path)? } else { Gguf::open(path)? };
+        Self::from_gguf(file, params, progress)
     }
 
-    /// Binds the weights of an open file.
-    pub fn from_gguf(file: Gguf, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
+    /// Binds the weights of an open file; [`ModelParams::read`] has no influence any more.
+    pub fn from_gguf(mut file: Gguf, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
         let loaded = match params.backend {
             BackendKind::Cpu => {
                 let cpu = Cpu::new(params.threads, params.cpu_level.unwrap_or_else(CpuLevel::best))?;
@@ -104,6 +87,9 @@ impl Model {
                 Loaded::Reference(Arc::new(Reference), Arc::new(weights))
             }
         };
+        if params.lock {
+            file.lock_memory()?;
+        }
         let tokenizer = Tokenizer::from_gguf(file.metadata())?;
         let sampler = SamplerParams::from_gguf(&file)?;
         // A broken template concerns only those who render it.
@@ -158,6 +144,11 @@ impl Model {
     /// The file itself.
     pub fn file(&self) -> &Gguf {
         &self.0.file
+    }
+
+    /// How large it is.
+    pub fn sizes(&self) -> ModelSizes {
+        ModelSizes::of(self.file())
     }
 
     /// A fresh, empty context.

@@ -37,6 +37,10 @@ pub struct ContextPerf {
     pub steps: u64,
     /// Time spent in them.
     pub denoise: Duration,
+    /// Calls of [`Context::score`](super::Context::score).
+    pub scorings: u64,
+    /// Time spent in them, encoding excluded.
+    pub scoring: Duration,
     /// Tokens committed by generations and [`Context::commit`](super::Context::commit).
     pub committed: usize,
 }

@@ -22,12 +22,24 @@ pub struct Part {
     pub tensors: Vec<TensorInfo>,
 }
 
-/// Maps one file and parses it.
-pub fn map(path: &Path) -> Result<Part> {
+/// How a file's bytes come into the address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Mapped: read when used, shared between processes. The file must not be changed meanwhile.
+    Map,
+    /// Read as a whole: the file may be changed or removed afterwards.
+    Read,
+}
+
+/// Maps or reads one file and parses it.
+pub fn open(path: &Path, access: Access) -> Result<Part> {
     let failed = |e| Error::io(path, e);
     // Asked before opening, because opening a pipe would wait for a writer.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(Error::file(path, "is not a regular file"));
+    }
+    if access == Access::Read {
+        return Part::parse(path, Arc::new(std::fs::read(path).map_err(failed)?));
     }
     let file = File::open(path).map_err(failed)?;
     // SAFETY: the mapping is private and read-only. That nobody truncates or rewrites the file meanwhile is up to the

@@ -1,8 +1,9 @@
 //! An open file. [`Gguf::open`] is also where a reader of the code starts: it maps the parts (`part.rs`), puts a split
 //! set together (`split.rs`), and builds the index of tensors.
 
+use super::lock::{Locked, lock};
 use super::metadata::Metadata;
-use super::part::{Part, map};
+use super::part::{Access, Part, open};
 use super::{Bytes, Owner, Tensor, TensorInfo, split};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -17,6 +18,8 @@ pub struct Gguf {
     index: HashMap<String, usize>,
     /// What the parts lie in, in order.
     owners: Vec<Owner>,
+    /// Those of them that are locked in memory.
+    locked: Vec<Locked>,
     version: u32,
     alignment: usize,
 }
@@ -25,7 +28,24 @@ impl Gguf {
     /// Opens `path`, and with it all other parts when it is part 1 of a split set. The files are mapped and must not be
     /// changed or truncated while the result, or a tensor of it, is in use.
     pub fn open(path: &Path) -> Result<Gguf> {
-        Gguf::from_parts(split::open_set(map(path)?)?)
+        Gguf::open_as(path, Access::Map)
+    }
+
+    /// [`Gguf::open`], but the files are read into memory: they may be changed or removed afterwards.
+    pub fn read(path: &Path) -> Result<Gguf> {
+        Gguf::open_as(path, Access::Read)
+    }
+
+    fn open_as(path: &Path, access: Access) -> Result<Gguf> {
+        Gguf::from_parts(split::open_set(open(path, access)?, access)?)
+    }
+
+    /// Locks all bytes in memory until this is dropped, so that the system never pushes them out.
+    ///
+    /// [`Error::Io`]: the system refuses, usually because of its limit of locked memory.
+    pub fn lock_memory(&mut self) -> Result<()> {
+        self.locked = self.owners.iter().map(|owner| lock(&self.path, owner)).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Reads a file that is in memory already, for example one built into a program. `name` is for messages.
@@ -50,6 +70,7 @@ impl Gguf {
             tensors: Vec::new(),
             index: HashMap::new(),
             owners: vec![owner],
+            locked: Vec::new(),
             version,
             alignment,
         };

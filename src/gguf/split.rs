@@ -2,7 +2,7 @@
 //! (from 0), `split.count` and `split.tensors.count`. Each part is a complete file with whole tensors in it.
 
 use super::Value;
-use super::part::{Part, map};
+use super::part::{Access, Part, open};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ const COUNT: &str = "split.count";
 const TENSORS: &str = "split.tensors.count";
 
 /// Completes `first` with the other parts of its set; a file that stands alone comes back as it is.
-pub fn open_set(first: Part) -> Result<Vec<Part>> {
+pub fn open_set(first: Part, access: Access) -> Result<Vec<Part>> {
     let count = count(&first)?;
     if count == 1 {
         return Ok(vec![first]);
@@ -36,7 +36,7 @@ pub fn open_set(first: Part) -> Result<Vec<Part>> {
     }
     let mut parts = vec![first];
     for number in 1..count {
-        let part = open_part(&named, number, &parts[0])?;
+        let part = open_part(&named, number, &parts[0], access)?;
         parts.push(part);
     }
     check_tensor_count(&parts)?;
@@ -60,13 +60,13 @@ fn count(part: &Part) -> Result<u32> {
 }
 
 /// Opens part `number` (from 0) of the set that `first` begins.
-fn open_part(named: &PartName, number: u32, first: &Part) -> Result<Part> {
+fn open_part(named: &PartName, number: u32, first: &Part, access: Access) -> Result<Part> {
     let path = named.path(number + 1);
     if !path.exists() {
         let what = format!("part {} of {} is missing, needed by {}", number + 1, named.count, first.path.display());
         return Err(Error::file(&path, what));
     }
-    let part = map(&path)?;
+    let part = open(&path, access)?;
     let meta = &part.metadata;
     if meta.u32(NUMBER)? != number {
         return Err(meta.error(NUMBER, format!("is {}, expected {number}", meta.u32(NUMBER)?)));

@@ -51,7 +51,18 @@ pub trait Runner: Send {
         cancel: &AtomicBool,
         out: &mut [f32],
     ) -> Result<()>;
-    /// Soft-capped logits `[rows, vocab]` at temperature 1 of some rows of the last canvas pass.
+    /// The same pass without its head; [`Runner::row_logits`] and [`Runner::log_probs`] then read what it left.
+    fn pass(&mut self, canvas: &[u32], start: usize, self_condition: bool, cancel: &AtomicBool) -> Result<()>;
+    /// Log-probabilities at temperature 1 of `wanted` = (index into `rows`, token) after the last canvas pass; `rows` are
+    /// canvas positions, each once.
+    fn log_probs(
+        &mut self,
+        rows: &[usize],
+        wanted: &[(usize, u32)],
+        cancel: &AtomicBool,
+        out: &mut [f32],
+    ) -> Result<()>;
+    /// Soft-capped logits `[rows, vocab]` at temperature 1 of some rows of the last canvas pass, at most as many as it had.
     fn row_logits(&mut self, rows: &[usize], out: &mut [f32]) -> Result<()>;
     /// Makes the soft embedding from logits `[rows, vocab]` (already divided by their temperature).
     fn condition_on(&mut self, logits: &[f32], rows: usize) -> Result<()>;
@@ -126,12 +137,34 @@ impl<B: Backend> Runner for Session<B> {
         cancel: &AtomicBool,
         out: &mut [f32],
     ) -> Result<()> {
+        self.pass(canvas, start, self_condition, cancel)?;
+        let Session { backend, weights, state, .. } = self;
+        backend.run(|| {
+            let table = weights.head.as_ref().unwrap_or(&weights.embedding);
+            backend.logits(table, &state.normed, canvas.len(), weights.config.softcap, out)
+        })
+    }
+
+    fn pass(&mut self, canvas: &[u32], start: usize, self_condition: bool, cancel: &AtomicBool) -> Result<()> {
         let Session { backend, weights, state, kv } = self;
         backend.run(|| {
             forward::canvas(&**backend, weights, state, kv, &Pass { ids: canvas, start, cancel }, self_condition)?;
-            forward::finish(&**backend, weights, state, canvas.len())?;
+            forward::finish(&**backend, weights, state, canvas.len())
+        })
+    }
+
+    fn log_probs(
+        &mut self,
+        rows: &[usize],
+        wanted: &[(usize, u32)],
+        cancel: &AtomicBool,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let Session { backend, weights, state, .. } = self;
+        backend.run(|| {
+            pick_rows(&**backend, state, weights.config.hidden, rows)?;
             let table = weights.head.as_ref().unwrap_or(&weights.embedding);
-            backend.logits(table, &state.normed, canvas.len(), weights.config.softcap, out)
+            backend.log_probs(table, &state.branch, rows.len(), weights.config.softcap, wanted, cancel, out)
         })
     }
 

@@ -27,18 +27,18 @@ use rayon::prelude::*;
 use std::sync::atomic::Ordering;
 
 /// Tokens of a tile.
-const TILE: usize = 512;
+pub(super) const TILE: usize = 512;
 /// Tokens of a run; the width of a weight tile, so that a run is recomputed by one tile product.
-const RUN: usize = TILE_ROWS;
+pub(super) const RUN: usize = TILE_ROWS;
 /// The tempered logit of a banned token: its exponential is 0 beside any other. Finite, so that sums of a tile in which
 /// every token is banned stay numbers; the next tile's maximum wipes them out.
 const NEVER: f32 = -1e38;
 
 /// One row's running statistics.
 #[derive(Clone)]
-struct Row {
-    max: f32,
-    sum: f64,
+pub(super) struct Row {
+    pub max: f32,
+    pub sum: f64,
     weighted: f64,
     argmax: u32,
     best: f32,
@@ -47,14 +47,26 @@ struct Row {
 }
 
 /// Everything the sweep keeps.
-struct Sweep {
+pub(super) struct Sweep {
     /// `[rows, TILE]`: logits of the tile, then exp(l - m).
-    tile: Vec<f32>,
-    rows: Vec<Row>,
+    pub tile: Vec<f32>,
+    pub rows: Vec<Row>,
     /// `[rows, runs]`: sums of exp(l - m), m being the maximum when the run's tile was done.
     runs: Vec<f32>,
     /// `[rows, tiles]`: that maximum.
     maxima: Vec<f32>,
+}
+
+impl Sweep {
+    pub fn new(rows: usize, tiles: usize, runs: usize) -> Result<Self> {
+        let (max, best) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+        Ok(Sweep {
+            tile: zeroed(rows * TILE, "logits of a tile")?,
+            rows: vec![Row { max, sum: 0.0, weighted: 0.0, argmax: 0, best, rescale: 1.0 }; rows],
+            runs: zeroed(rows * runs, "sums of the draw")?,
+            maxima: zeroed(rows * tiles, "maxima of the draw")?,
+        })
+    }
 }
 
 /// Soft-capped logits to `out` `[rows, vocab]`.
@@ -78,14 +90,7 @@ pub fn head(
     let (vocab, hidden) = (table.rows, table.cols);
     let rows = x.len() / hidden;
     let (tiles, runs) = (vocab.div_ceil(TILE), vocab.div_ceil(RUN));
-    let start =
-        Row { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, argmax: 0, best: f32::NEG_INFINITY, rescale: 1.0 };
-    let mut sweep = Sweep {
-        tile: zeroed(rows * TILE, "logits of a tile")?,
-        rows: vec![start; rows],
-        runs: zeroed(rows * runs, "sums of the draw")?,
-        maxima: zeroed(rows * tiles, "maxima of the draw")?,
-    };
+    let mut sweep = Sweep::new(rows, tiles, runs)?;
     let mut matrix = zeroed(TILE * hidden, "a tile of the embedding")?;
     soft[..rows * hidden].fill(0.0);
     for tile in 0..tiles {
@@ -116,7 +121,7 @@ pub fn head(
 }
 
 /// `out[rows, TILE]` = tempered logits of tokens `range`.
-fn tile_logits(
+pub(super) fn tile_logits(
     level: CpuLevel,
     table: &HostWeight,
     x: &[f32],
@@ -161,7 +166,7 @@ fn decode(embedding: &HostWeight, first: usize, n: usize, out: &mut [f32]) {
 }
 
 /// Folds a tile's logits into the rows' statistics; the tile then holds exp(l - m).
-fn statistics(level: CpuLevel, first: usize, n: usize, sweep: &mut Sweep) {
+pub(super) fn statistics(level: CpuLevel, first: usize, n: usize, sweep: &mut Sweep) {
     let (runs, tiles) = (sweep.runs.len() / sweep.rows.len(), sweep.maxima.len() / sweep.rows.len());
     let per_row = sweep.tile.par_chunks_exact_mut(TILE).zip(sweep.rows.par_iter_mut());
     let marks = sweep.runs.par_chunks_exact_mut(runs).zip(sweep.maxima.par_chunks_exact_mut(tiles));

@@ -10,6 +10,7 @@ mod math;
 mod matmul;
 mod parallel;
 mod rope;
+mod score;
 
 use super::host_weight::{HostWeight, zeroed};
 use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer};
@@ -19,6 +20,7 @@ use crate::gguf::Tensor;
 pub use experts::{Routes, Slot};
 use matmul::RowRange;
 use parallel::rows_mut;
+use std::sync::atomic::AtomicBool;
 
 /// The CPU backend: an instruction set and a thread pool.
 pub struct Cpu {
@@ -241,6 +243,20 @@ impl Backend for Cpu {
         stats: &mut HeadStats,
     ) -> Result<()> {
         head::head(self.level, weights, &x[..rows * weights.table.cols], params, soft, stats)
+    }
+
+    fn log_probs(
+        &self,
+        table: &HostWeight,
+        x: &Vec<f32>,
+        rows: usize,
+        softcap: Option<f32>,
+        wanted: &[(usize, u32)],
+        cancel: &AtomicBool,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let params = HeadParams { temperature: 1.0, softcap, bias: &[], uniforms: &[], soft_scale: 0.0, cancel };
+        score::log_probs(self.level, table, &x[..rows * table.cols], &params, wanted, out)
     }
 
     fn soft_embedding(

@@ -4,7 +4,7 @@ use super::matmul::matmul;
 use crate::backend::host_weight::HostWeight;
 use crate::backend::{HeadParams, HeadStats, HeadWeights};
 use crate::error::{Error, Result};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub fn logits(table: &HostWeight, x: &[f32], softcap: Option<f32>, out: &mut [f32]) {
     matmul(table, 0, table.rows, x, out);
@@ -58,6 +58,29 @@ pub fn head(
         soft_embedding(embedding, &p, params.soft_scale, &mut soft[t * embedding.cols..][..embedding.cols]);
     }
     *stats = found;
+    Ok(())
+}
+
+/// `out[i]` = ln of the probability of `wanted[i]` = (row, token).
+pub fn log_probs(
+    table: &HostWeight,
+    x: &[f32],
+    softcap: Option<f32>,
+    wanted: &[(usize, u32)],
+    cancel: &AtomicBool,
+    out: &mut [f32],
+) -> Result<()> {
+    let mut l = vec![0.0; table.rows];
+    for (t, x) in x.chunks_exact(table.cols).enumerate() {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        logits(table, x, softcap, &mut l);
+        let p = softmax(&l);
+        for (&(_, token), out) in wanted.iter().zip(&mut *out).filter(|((row, _), _)| *row == t) {
+            *out = p[token as usize].ln() as f32;
+        }
+    }
     Ok(())
 }
 

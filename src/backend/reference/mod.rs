@@ -13,6 +13,7 @@ use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadW
 use crate::error::Result;
 use crate::gguf::Tensor;
 pub use route::Routes;
+use std::sync::atomic::AtomicBool;
 
 /// The reference backend.
 #[derive(Debug, Default)]
@@ -219,6 +220,19 @@ impl Backend for Reference {
         stats: &mut HeadStats,
     ) -> Result<()> {
         head::head(weights, &x[..rows * weights.table.cols], params, soft, stats)
+    }
+
+    fn log_probs(
+        &self,
+        table: &HostWeight,
+        x: &Vec<f32>,
+        rows: usize,
+        softcap: Option<f32>,
+        wanted: &[(usize, u32)],
+        cancel: &AtomicBool,
+        out: &mut [f32],
+    ) -> Result<()> {
+        head::log_probs(table, &x[..rows * table.cols], softcap, wanted, cancel, out)
     }
 
     fn soft_embedding(

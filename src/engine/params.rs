@@ -1,0 +1,59 @@
+//! How to load a model, and how large it is.
+
+use crate::cpu_level::CpuLevel;
+use crate::gguf::Gguf;
+
+/// Which backend runs the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendKind {
+    /// The fast one for processors.
+    #[default]
+    Cpu,
+    /// The oracle: slow, plain, one thread.
+    Reference,
+}
+
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+pub struct ModelParams {
+    /// Which backend.
+    pub backend: BackendKind,
+    /// Threads of the CPU backend's own pool; 0: one per available core.
+    pub threads: usize,
+    /// Instruction set of the CPU backend; `None`: the best one. For tests and comparisons.
+    pub cpu_level: Option<CpuLevel>,
+    /// Read the file into memory instead of mapping it. Loading takes longer and the memory is not shared with other
+    /// processes; in exchange the file can be changed or removed afterwards.
+    pub read: bool,
+    /// Lock the file's bytes in memory, so that the system never pushes them out. Needs the right to lock that much
+    /// (`ulimit -l`); [`Error::Io`](crate::Error::Io) otherwise.
+    pub lock: bool,
+}
+
+/// How large a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelSizes {
+    /// Numbers in all tensors of the file.
+    pub parameters: u64,
+    /// Bytes of all tensors.
+    pub tensor_bytes: u64,
+    /// Bytes of the file, or of all parts of a split set.
+    pub file_bytes: u64,
+    /// Tensors.
+    pub tensors: usize,
+    /// Files.
+    pub parts: usize,
+}
+
+impl ModelSizes {
+    pub(super) fn of(file: &Gguf) -> Self {
+        let tensors = file.tensors();
+        ModelSizes {
+            parameters: tensors.iter().map(|t| t.shape.iter().map(|&d| d as u64).product::<u64>()).sum(),
+            tensor_bytes: tensors.iter().map(|t| t.bytes as u64).sum(),
+            file_bytes: file.file_bytes(),
+            tensors: tensors.len(),
+            parts: file.parts(),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The ways of loading a file: mapped, read, locked; and its sizes.
+
+mod common;
+use common::*;
+use dgemma::engine::{GenerateParams, Model, ModelParams};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+fn micro() -> PathBuf {
+    golden("peer").join("micro-f32.gguf")
+}
+
+fn text(model: &Model) -> Vec<u32> {
+    let mut context = context(model, 0);
+    context.set_tokens(&raw_ids(&golden("peer").join("micro-p20.i32"))).unwrap();
+    context.generate(&GenerateParams::new(model), |_| ControlFlow::Continue(())).unwrap().tokens
+}
+
+#[test]
+fn a_file_that_was_read_may_be_changed_afterwards() {
+    let copy = std::env::temp_dir().join(format!("dgemma-read-{}.gguf", std::process::id()));
+    std::fs::copy(micro(), &copy).unwrap();
+    let model = Model::load(&copy, &ModelParams { read: true, threads: 2, ..Default::default() }).unwrap();
+    std::fs::write(&copy, b"gone").unwrap();
+    std::fs::remove_file(&copy).unwrap();
+    let mapped = Model::load(&micro(), &ModelParams::default()).unwrap();
+    assert_eq!(text(&model), text(&mapped));
+    assert_eq!(model.sizes(), mapped.sizes());
+}
+
+/// Locked kilobytes of this process, by the kernel's word.
+#[cfg(target_os = "linux")]
+fn locked_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmLck:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Locking works or says why not: what a machine allows differs.
+#[cfg(target_os = "linux")]
+#[test]
+fn locked_is_locked_or_refused_with_a_reason() {
+    for read in [false, true] {
+        match Model::load(&micro(), &ModelParams { lock: true, read, ..Default::default() }) {
+            Ok(model) => {
+                let kb = model.sizes().file_bytes / 1024;
+                assert!(locked_kb() >= kb, "{} kB locked, expected {kb}", locked_kb());
+                drop(model);
+                assert!(locked_kb() < kb, "{} kB still locked", locked_kb());
+            }
+            Err(e) => {
+                let text = e.to_string();
+                assert!(text.contains("cannot lock") && text.contains("ulimit -l"), "{text}");
+                eprintln!("not allowed here: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_are_those_of_the_file() {
+    let model = Model::load(&micro(), &ModelParams::default()).unwrap();
+    let sizes = model.sizes();
+    assert_eq!(sizes.file_bytes, std::fs::metadata(micro()).unwrap().len());
+    assert_eq!((sizes.tensors, sizes.parts), (model.file().tensors().len(), 1));
+    // F32 throughout: four bytes each.
+    assert_eq!(sizes.tensor_bytes, sizes.parameters * 4);
+    assert!(sizes.tensor_bytes < sizes.file_bytes && sizes.tensor_bytes * 10 > sizes.file_bytes * 8);
+}
