@@ -222,6 +222,33 @@ mod tests {
         assert!(error.starts_with("argument `type`: no mix is called Q4_K, expected one of F32, BF16, "), "{error}");
     }
 
+    /// Small V matrices get more, and models of eight experts have rules of their own, good or bad.
+    #[test]
+    fn heads_and_experts() {
+        let format = |mix: &str, role, experts, heads_per_kv| {
+            by_name(mix).unwrap().format(role, 1, &Model { layers: 8, experts, heads_per_kv }, false)
+        };
+        let v = Role::AttnV(3, 8);
+        assert_eq!((format("Q2_K", v, 128, 2), format("Q2_K", v, 128, 4)), ("Q3_K", "Q4_K"));
+        assert_eq!((format("IQ4_XS", v, 128, 3), format("IQ4_XS", v, 128, 8)), ("IQ4_XS", "Q5_K"));
+        assert_eq!((format("Q4_0", v, 8, 2), format("Q4_0", Role::AttnK, 8, 2)), ("Q8_0", "Q8_0"));
+        let out = Role::AttnOutput;
+        assert_eq!((format("Q4_K_M", out, 8, 2), format("Q4_K_M", out, 9, 2)), ("Q5_K", "Q4_K"));
+        assert_eq!((format("Q3_K_L", out, 8, 2), format("Q3_K_L", out, 9, 2)), ("Q3_K", "Q5_K"));
+        assert_eq!((format("BF16", v, 8, 8), format("BF16", Role::Head, 8, 8)), ("BF16", "BF16"));
+    }
+
+    /// Only stacks are MXFP4 there; a stack of one is a matrix.
+    #[test]
+    fn stacks() {
+        let model = Model { layers: 8, experts: 4, heads_per_kv: 2 };
+        let format = |role, matrices| by_name("mxfp4_moe").unwrap().format(role, matrices, &model, false);
+        assert_eq!(
+            (format(Role::FfnDown(0), 4), format(Role::FfnDown(0), 1), format(Role::Other, 4)),
+            ("MXFP4", "Q8_0", "MXFP4")
+        );
+    }
+
     /// The lists for the 30 layers and the 25 V matrices of the 26B model, and llama.cpp's choice for small models.
     #[test]
     fn more_bits_at_both_ends_and_every_third_between() {

@@ -161,7 +161,11 @@ impl<const N: usize> Group<N> {
     /// they do.
     #[inline(always)]
     pub fn scale(&self, l: usize, scale: f32) -> f32 {
-        if self.largest[l].is_finite() { half_scale(within(scale, -1.0, 1.0) * self.largest[l]) } else { self.largest[l] }
+        if self.largest[l].is_finite() {
+            half_scale(within(scale, -1.0, 1.0) * self.largest[l])
+        } else {
+            self.largest[l]
+        }
     }
 }
 

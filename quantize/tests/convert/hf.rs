@@ -52,7 +52,11 @@ pub struct Hf {
 impl Hf {
     /// The smallest one.
     pub fn micro() -> Hf {
-        let directory = golden().join("micro/hf");
+        Hf::read(&golden().join("micro/hf"))
+    }
+
+    /// The one in `directory`.
+    pub fn read(directory: &Path) -> Hf {
         let json = |name: &str| serde_json::from_slice(&std::fs::read(directory.join(name)).unwrap()).unwrap();
         let weights = std::fs::read(directory.join("model.safetensors")).unwrap();
         let views = SafeTensors::deserialize(&weights).unwrap().tensors();
@@ -65,6 +69,21 @@ impl Hf {
             tensors: views.into_iter().map(|(name, view)| (name, tensor(view))).collect(),
             files: BTreeMap::new(),
         }
+    }
+
+    /// What is left of it in a BF16 file, in which only matrices are rounded, and of those not the router.
+    pub fn through_bf16(mut self) -> Hf {
+        let [f32, bf16] = ["F32", "BF16"].map(|name| dgemma::quant::by_name(name).unwrap());
+        for (name, Tensor(dtype, shape, data)) in &mut self.tensors {
+            if *dtype == Dtype::F32 && shape.len() > 1 && !name.ends_with("router.proj.weight") {
+                let mut values = vec![0.0; data.len() / 4];
+                (f32.decode)(data, &mut values);
+                data.resize(values.len() * 2, 0);
+                (bf16.encode)(&values, None, data);
+                *dtype = Dtype::BF16;
+            }
+        }
+        self
     }
 
     pub fn text_config(&mut self) -> &mut Value {

@@ -4,6 +4,7 @@
 mod good;
 mod hf;
 mod inspect;
+mod interchange;
 mod interrupted;
 mod mistakes;
 mod published;

@@ -14,7 +14,7 @@ fn plans(target: &str) -> Vec<Plan> {
 /// known from published files and a load log; the others follow from llama.cpp's rules (in F32, only the 60
 /// scalars are padded).
 type Mix = (&'static str, &'static [(&'static str, usize)], u64);
-const MIXES: [Mix; 13] = [
+const MIXES: [Mix; 21] = [
     ("BF16", &[("BF16", 269)], 50_525_009_792),
     ("F16", &[("F16", 269)], 50_525_009_792),
     ("Q8_0", &[("Q8_0", 269)], 26_863_006_592),
@@ -27,8 +27,47 @@ const MIXES: [Mix; 13] = [
     ("Q4_K_S", &[("Q4_K", 203), ("Q5_0", 55), ("Q5_1", 6), ("Q5_K", 4), ("Q6_K", 1)], 15_459_794_816),
     ("Q4_1", &[("Q4_1", 268), ("Q6_K", 1)], 15_964_917_632),
     ("Q4_0", &[("Q4_0", 268), ("Q6_K", 1)], 14_433_588_096),
+    ("IQ4_NL", &[("IQ4_NL", 262), ("Q5_1", 6), ("Q6_K", 1)], 14_579_670_912),
+    ("IQ4_XS", &[("IQ4_XS", 207), ("IQ4_NL", 55), ("Q5_1", 6), ("Q6_K", 1)], 14_057_663_360),
+    ("MXFP4_MOE", &[("Q8_0", 209), ("MXFP4", 60)], 14_730_326_912),
+    ("NVFP4", &[("NVFP4", 268), ("Q6_K", 1)], 14_433_588_096),
+    ("Q3_K_L", &[("Q3_K", 152), ("Q5_1", 60), ("Q5_K", 55), ("Q4_0", 1), ("Q6_K", 1)], 13_817_134_720),
+    (
+        "Q3_K_M",
+        &[("Q3_K", 152), ("Q5_0", 58), ("Q4_K", 53), ("Q5_K", 2), ("Q5_1", 2), ("Q4_0", 1), ("Q6_K", 1)],
+        13_279_380_096,
+    ),
+    ("Q3_K_S", &[("Q3_K", 207), ("Q4_0", 61), ("Q6_K", 1)], 12_215_056_000),
+    ("Q2_K", &[("Q2_K", 152), ("Q4_0", 61), ("Q3_K", 55), ("Q6_K", 1)], 10_574_175_616),
     ("F32", &[], 4 * 25_250_987_068 + 60 * 28),
 ];
+
+#[test]
+fn every_mix_is_known() {
+    let mut known: Vec<&str> = MIXES.iter().map(|mix| mix.0).collect();
+    let mut all: Vec<&str> = mix::MIXES.iter().map(|mix| mix.name).collect();
+    known.sort();
+    all.sort();
+    assert_eq!(known, all);
+}
+
+/// With an importance matrix, Q4_0 and Q5_0 spend more on the first down projections, and IQ4 no longer does.
+#[test]
+fn mixes_with_an_importance_matrix() {
+    let types = |mix: &str| {
+        let types = Types { weighted: true, ..Types::of(mix::by_name(mix).unwrap()) };
+        let planned = plan::tensors(&shapes::named("26b").unwrap(), &types).unwrap();
+        move |name: &str| planned.iter().filter(|t| t.chosen.format.name == name).count()
+    };
+    let (q4, q5, nl, xs) = (types("Q4_0"), types("Q5_0"), types("IQ4_NL"), types("IQ4_XS"));
+    assert_eq!((q4("Q4_0"), q4("Q4_1"), q4("Q6_K")), (262, 6, 1));
+    assert_eq!((q5("Q5_0"), q5("Q5_1"), q5("Q6_K")), (262, 6, 1));
+    assert_eq!((nl("IQ4_NL"), nl("Q6_K")), (268, 1));
+    assert_eq!((xs("IQ4_XS"), xs("IQ4_NL"), xs("Q6_K")), (207, 61, 1));
+    // Of the others, none looks at the matrix.
+    let k = types("Q4_K_M");
+    assert_eq!((k("Q4_K"), k("Q5_0"), k("Q8_0"), k("Q6_K")), (194, 33, 28, 14));
+}
 
 #[test]
 fn tensors_and_bytes_are_those_of_the_published_files() {

@@ -4,6 +4,7 @@ use crate::hf::{Scratch, golden, stderr};
 use dgemma::gguf::Gguf;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 fn run(command: &str, paths: &[&Path], options: &[&str]) -> Output {
     let mut program = Command::new(env!("CARGO_BIN_EXE_dgemma-quantize"));
@@ -15,8 +16,10 @@ fn convert(scratch: &Scratch, options: &[&str]) -> Output {
 }
 
 /// The types in the file that these options give.
-fn types(options: &[&str]) -> impl Fn(&str) -> &'static str {
-    let scratch = Scratch::new("types");
+fn types(options: &[&str]) -> impl Fn(&str) -> &'static str + use<> {
+    // Tests run side by side.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let scratch = Scratch::new(&format!("types-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
     let output = convert(&scratch, options);
     assert!(output.status.success(), "{}", stderr(&output));
     let file = Gguf::open(&scratch.out()).unwrap();
@@ -46,6 +49,31 @@ fn overrides_of_a_float_mix() {
     let types = types(&["--type=bf16", "--tensor-type=attn_q=q4_0", "--token-embedding-type=q8_0"]);
     assert_eq!((types("blk.0.attn_q.weight"), types("blk.0.attn_k.weight")), ("Q4_0", "BF16"));
     assert_eq!((types("token_embd.weight"), types("blk.0.attn_q_norm.weight")), ("Q8_0", "F32"));
+}
+
+/// Every mix converts, in rows of 64, 96, 128 and 32: what does not fit falls back.
+#[test]
+fn every_mix_converts() {
+    for (mix, embedding, down) in [
+        ("Q6_K", "Q8_0", "Q8_0"),
+        ("Q5_K_M", "Q8_0", "Q5_1"),
+        ("Q5_K_S", "Q8_0", "Q5_1"),
+        ("Q4_K_M", "Q8_0", "Q5_0"),
+        ("Q4_K_S", "Q8_0", "Q5_0"),
+        ("MXFP4_MOE", "Q8_0", "Q8_0"),
+        ("IQ4_NL", "Q8_0", "IQ4_NL"),
+        ("NVFP4", "Q8_0", "MXFP4"),
+        ("IQ4_XS", "Q8_0", "IQ4_NL"),
+        ("Q3_K_L", "Q8_0", "Q5_1"),
+        ("Q3_K_M", "Q8_0", "Q5_0"),
+        ("Q3_K_S", "Q8_0", "Q4_0"),
+        ("Q2_K", "Q8_0", "Q4_0"),
+    ] {
+        let types = types(&[&format!("--type={mix}")]);
+        let both = (types("token_embd.weight"), types("blk.0.ffn_down.weight"));
+        assert_eq!(both, (embedding, down), "{mix}");
+        assert_eq!(types("blk.0.ffn_gate_inp.weight"), "F32", "{mix}");
+    }
 }
 
 #[test]
