@@ -49,13 +49,17 @@ pub fn prepare(directory: &Path, options: &Options) -> Result<Prepared> {
     let steps = plan::make(directory, &config, &checkpoint, &options.types)?;
     let plans: Vec<Plan> = steps.iter().map(|step| step.plan.clone()).collect();
     let name = options.name.clone().unwrap_or_else(|| model_name(directory));
-    let keys = metadata::keys(directory, &name, &config, &tokenizer, &plans, options.types.mix.file_type)?;
+    let keys = metadata::keys(Some(directory), &name, &config, &tokenizer, &plans, options.types.mix.file_type)?;
     Ok(Prepared { keys, steps })
 }
 
 /// Converts the checkpoint in `directory` to the file `out`, which is not touched unless all goes well.
 pub fn run(directory: &Path, out: &Path, options: &Options) -> Result<()> {
-    let Prepared { keys, steps } = prepare(directory, options)?;
+    write(out, prepare(directory, options)?, options)
+}
+
+/// Writes the file `out`, or leaves what is there.
+pub fn write(out: &Path, Prepared { keys, steps }: Prepared, options: &Options) -> Result<()> {
     let plans: Vec<Plan> = steps.iter().map(|step| step.plan.clone()).collect();
     let writer = match options.split_max_bytes {
         0 => Writer::create(out, &keys, &plans)?,

@@ -8,7 +8,7 @@
 //! it; [`dry_run`] shows what it would be. [`inspect`] and [`inspect_json`] show what is in one, [`diff`] and [`compare`]
 //! what is different between two.
 //!
-//! [`collect`] runs a model on texts ([`samples`]) to measure an importance matrix ([`imatrix`]).
+//! [`synth`] makes models up. [`collect`] runs a model on texts ([`samples`]) to measure an importance matrix ([`imatrix`]).
 
 pub mod checkpoint;
 pub mod collect;
@@ -33,11 +33,15 @@ pub mod nvfp4;
 pub mod overrides;
 pub mod pipeline;
 pub mod plan;
+pub mod random;
 pub mod samples;
 pub mod scheme;
 pub mod shapes;
 pub mod source;
 pub mod stack;
+pub mod synth;
+pub mod synth_tokenizer;
+pub mod synth_weights;
 pub mod tokenizer;
 pub mod types;
 pub mod vocabulary;

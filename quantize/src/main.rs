@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use dgemma::Result;
 use dgemma_quantize::overrides::{self, Override};
 use dgemma_quantize::types::Types;
-use dgemma_quantize::{collect, convert, diff, dry_run, inspect, inspect_json, mix, shapes};
+use dgemma_quantize::{collect, convert, diff, dry_run, inspect, inspect_json, mix, shapes, synth};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,11 +43,33 @@ enum Command {
     },
     /// List the tensors, types and sizes of a published model in some mix, without having it
     Plan {
-        /// The model: 26b, or 26b-layers=N for its first layers
+        /// The model: 26b, 26b-layers=N for its first layers, or tiny
         #[arg(long)]
         shape: String,
         #[command(flatten)]
         types: TypeArguments,
+    },
+    /// Make up a model: random weights in the types of a mix, and a random vocabulary, for tests and measurements
+    Synth {
+        /// The file to write
+        out: PathBuf,
+        /// The model whose shape it has: 26b, 26b-layers=N for its first layers, or tiny
+        #[arg(long)]
+        shape: String,
+        /// Another seed, another file
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        #[command(flatten)]
+        types: TypeArguments,
+        /// The model's name, stored as general.name [default: synthetic]
+        #[arg(long)]
+        name: Option<String>,
+        /// Write parts of at most that size: 4G, 500M, 1000000. Parts hold whole tensors
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        split_max_size: Option<u64>,
+        /// Threads; the file does not depend on it [default: one per core]
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        threads: usize,
     },
     /// Measure which weights matter: run a model on texts and write an importance matrix
     Imatrix {
@@ -144,6 +166,11 @@ fn run(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Plan { shape, types } => dry_run::of_shape(&shapes::named(&shape)?, &types.parse()?, &mut stdout),
+        Command::Synth { out, shape, seed, types, name, split_max_size, threads } => {
+            let split_max_bytes = split_max_size.unwrap_or_default();
+            let options = convert::Options { types: types.parse()?, name, split_max_bytes, threads };
+            synth::run(&out, &shapes::named(&shape)?, seed, &options)
+        }
         Command::Imatrix { model, out, options } => collect::run(&model, &out, &options),
         Command::Inspect { file, json: false, .. } => inspect::run(&file, &mut stdout),
         Command::Inspect { file, elements, .. } => {

@@ -8,9 +8,9 @@ use dgemma::gguf::writer::Plan;
 use dgemma::gguf::{Array, Value};
 use std::path::Path;
 
-/// All keys. `directory` is asked for `generation_config.json`; `file_type` is the number of the mix.
+/// All keys. `directory`, if there is one, is asked for `generation_config.json`; `file_type` is the number of the mix.
 pub fn keys(
-    directory: &Path,
+    directory: Option<&Path>,
     name: &str,
     config: &Config,
     tokenizer: &Tokenizer,
@@ -26,7 +26,8 @@ pub fn keys(
     ];
     keys.extend(model(config).into_iter().map(|(key, value)| (format!("diffusion-gemma.{key}"), value)));
     keys.push(("diffusion.canvas_length".to_owned(), Value::U32(config.canvas)));
-    keys.extend(sampler(directory)?.into_iter().map(|(key, value)| (format!("diffusion.eb_{key}"), value)));
+    let sampler = directory.map_or(Ok(Vec::new()), sampler)?;
+    keys.extend(sampler.into_iter().map(|(key, value)| (format!("diffusion.eb_{key}"), value)));
     keys.extend(tokenizer.keys());
     keys.push(("general.quantization_version".to_owned(), Value::U32(2)));
     keys.push(("general.file_type".to_owned(), Value::U32(file_type)));

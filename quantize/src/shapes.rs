@@ -4,13 +4,14 @@ use crate::config::Config;
 use dgemma::{Error, Result};
 
 /// The names, for help texts.
-pub const NAMES: &str = "26b, 26b-layers=N";
+pub const NAMES: &str = "26b, 26b-layers=N, tiny";
 
-/// The configuration called `name`: the published `26b`, or as `26b-layers=N` with only so many layers.
+/// The configuration called `name`: the published `26b`, as `26b-layers=N` with only so many layers, or `tiny`.
 pub fn named(name: &str) -> Result<Config> {
     let unknown = || Error::argument("shape", format!("{name:?} is unknown, expected one of {NAMES}"));
     match name.split_once("-layers=") {
         None if name == "26b" => Ok(published_26b(30)),
+        None if name == "tiny" => Ok(tiny()),
         Some(("26b", layers)) => {
             let layers = layers.parse().ok().filter(|n| (1..=30).contains(n));
             layers
@@ -45,6 +46,30 @@ fn published_26b(layers: usize) -> Config {
         rope_base: 1e4,
         rope_base_full: 1e6,
         rotated_pairs_full: 64,
+    }
+}
+
+/// Small enough for tests, with something of everything: rows that are whole 256-element blocks and rows that are not, both
+/// kinds of layers, a vocabulary with all low special tokens.
+fn tiny() -> Config {
+    let sliding = vec![true, true, false, true, false];
+    Config {
+        hidden: 256,
+        ffn: 512,
+        expert_ffn: 96,
+        experts: 16,
+        experts_used: 4,
+        heads: 4,
+        kv_heads: sliding.iter().map(|&s| if s { 2 } else { 1 }).collect(),
+        sliding,
+        head_dim: 64,
+        head_dim_full: 128,
+        window: 64,
+        context: 4096,
+        vocab: 2048,
+        canvas: 64,
+        rotated_pairs_full: 16,
+        ..published_26b(1)
     }
 }
 

@@ -10,12 +10,16 @@ use std::path::Path;
 
 /// A vocabulary and what belongs to it.
 pub struct Tokenizer {
-    tokens: Vec<String>,
-    kinds: Vec<Kind>,
-    merges: Strings,
-    /// (key, id)
-    special_ids: Vec<(String, u32)>,
-    chat_template: Option<String>,
+    /// The texts by id.
+    pub tokens: Vec<String>,
+    /// What each of them is.
+    pub kinds: Vec<Kind>,
+    /// `left right`, in order of rank.
+    pub merges: Strings,
+    /// The tokens that have keys of their own: the key's name, the id.
+    pub special_ids: Vec<(String, u32)>,
+    /// Jinja text, if there is any.
+    pub chat_template: Option<String>,
 }
 
 impl Tokenizer {

@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 /// Special tokens that users see: how the model calls tools and opens its channels.
-const VISIBLE: [&str; 7] =
+pub const VISIBLE: [&str; 7] =
     ["<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>", "<|channel>", "<channel|>"];
 
 /// The special tokens with a key of their own: the name in `tokenizer_config.json`, and in the file.
