@@ -142,6 +142,7 @@ fn all_experts_get_work() {
     let (config, never) = (model.config(), AtomicBool::new(false));
     let head = HeadParams {
         temperature: 0.8,
+        bias: &[],
         softcap: config.softcap,
         uniforms: &vec![0.5; config.canvas],
         soft_scale: (config.hidden as f32).sqrt(),
