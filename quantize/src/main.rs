@@ -103,9 +103,9 @@ enum Command {
 
 #[derive(Args)]
 struct TypeArguments {
-    /// Mix of formats: F32, BF16, F16, Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S, Q3_K_L ...; norms, scales and the
-    /// router stay F32
-    #[arg(long = "type", value_name = "MIX", default_value = "BF16")]
+    // Norms, scales and the router stay F32.
+    #[arg(long = "type", value_name = "MIX", default_value = "BF16",
+        help = format!("Mix of formats for the matrices: {}", mix::names()))]
     mix: String,
     /// Another type for the matrices with PATTERN in their names; * in it stands for anything. May be repeated: of
     /// several that match, the first one counts

@@ -104,3 +104,15 @@ fn tensors_are_in_the_published_order() {
     let layer = |n: usize| plans.iter().filter(|p| p.name.starts_with(&format!("blk.{n}."))).count();
     assert_eq!((layer(0), layer(5)), (23, 22));
 }
+
+/// The table for readers is this one.
+#[test]
+fn the_readme_has_these_sizes() {
+    let readme = include_str!("../../README.md");
+    for (mix, _, bytes) in MIXES {
+        let digits = bytes.to_string();
+        let groups = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap()).collect::<Vec<_>>();
+        let row = format!("| {mix} | {} | ", groups.join(","));
+        assert!(readme.contains(&row), "{row}");
+    }
+}

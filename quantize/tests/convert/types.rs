@@ -133,5 +133,8 @@ fn plans_need_no_checkpoint() {
     has("  Q4_K      194      16629268480       9353963520   4.500");
     has("data section: 16790985600 bytes, with each tensor padded to 32");
     let output = run("plan", &[], &["--shape=7b"]);
-    assert_eq!(stderr(&output), "error: argument `shape`: \"7b\" is unknown, expected one of 26b, 26b-layers=N, tiny\n");
+    assert_eq!(
+        stderr(&output),
+        "error: argument `shape`: \"7b\" is unknown, expected one of 26b, 26b-layers=N, tiny\n"
+    );
 }
