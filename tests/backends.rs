@@ -8,7 +8,9 @@ mod common;
 use common::assert_close;
 use dgemma::backend::cpu::Cpu;
 use dgemma::backend::reference::Reference;
-use dgemma::backend::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, Mask};
+use dgemma::backend::{
+    AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType, Mask,
+};
 use dgemma::cpu_level::CpuLevel;
 use dgemma::gguf::{Bytes, Tensor};
 use dgemma::quant::{self, Format};
@@ -139,24 +141,30 @@ fn attention_under_every_mask() {
             let capacity = window.map_or(start.max(1), |w| w - 1 + 50);
             let (old_k, old_v) = (r.vec(start * kv_heads * dim), r.vec(start * kv_heads * dim));
             let shape = AttentionShape { rows, start, heads, kv_heads, head_dim: dim, window, mask };
-            compare!(format!("attention {mask:?} rows {rows} start {start} window {window:?}"), 1e-5, |b| {
-                let empty = || b.buffer(kv_heads * capacity * dim, "test").unwrap();
-                let mut cache = KvLayer { k: empty(), v: empty(), capacity, kv_heads, head_dim: dim };
-                for (from, to) in [(0, start / 3), (start / 3, start)] {
-                    let part = from * kv_heads * dim..to * kv_heads * dim;
-                    b.kv_append(
-                        &upload(b, &old_k[part.clone()]),
-                        &upload(b, &old_v[part]),
-                        to - from,
-                        from,
-                        &mut cache,
-                    )
-                    .unwrap();
-                }
-                let mut out = b.buffer(rows * heads * dim, "test").unwrap();
-                b.attention(&upload(b, &q), &upload(b, &k), &upload(b, &v), &cache, &shape, &mut out).unwrap();
-                download(b, &out, rows * heads * dim)
-            });
+            for kind in [KvType::F32, KvType::F16, KvType::Bf16] {
+                compare!(
+                    format!("attention {mask:?} {kind:?} rows {rows} start {start} window {window:?}"),
+                    1e-5,
+                    |b| {
+                        let empty = || b.kv_buffer(kind, kv_heads * capacity * dim, "test").unwrap();
+                        let mut cache = KvLayer { k: empty(), v: empty(), capacity, kv_heads, head_dim: dim, kind };
+                        for (from, to) in [(0, start / 3), (start / 3, start)] {
+                            let part = from * kv_heads * dim..to * kv_heads * dim;
+                            b.kv_append(
+                                &upload(b, &old_k[part.clone()]),
+                                &upload(b, &old_v[part]),
+                                to - from,
+                                from,
+                                &mut cache,
+                            )
+                            .unwrap();
+                        }
+                        let mut out = b.buffer(rows * heads * dim, "test").unwrap();
+                        b.attention(&upload(b, &q), &upload(b, &k), &upload(b, &v), &cache, &shape, &mut out).unwrap();
+                        download(b, &out, rows * heads * dim)
+                    }
+                );
+            }
         }
     }
 }

@@ -14,12 +14,13 @@
 
 use crate::imatrix::{Entry, Imatrix};
 use crate::samples::{self, Reading, Sample};
+use dgemma::backend::KvType;
 use dgemma::backend::cpu::Cpu;
 use dgemma::backend::recording::Recording;
 use dgemma::backend::{HeadParams, HeadStats};
 use dgemma::cpu_level::CpuLevel;
 use dgemma::engine::{Model, ModelParams};
-use dgemma::model::{Runner, Session, Weights};
+use dgemma::model::{Runner, Session, SessionSizes, Weights};
 use dgemma::sampler::PhiloxNoise;
 use dgemma::{Error, Result};
 use indicatif::ProgressBar;
@@ -74,8 +75,9 @@ pub fn collect(model: &Model, path: &Path, options: &Options) -> Result<Imatrix>
     let positions = longest(|s| s.prompt.len() + s.canvas.len());
     let backend = Arc::new(Recording::new(Cpu::new(options.threads, CpuLevel::best())?));
     let weights = Arc::new(Weights::load(&*backend, model.file(), |_| true)?);
+    let sizes = SessionSizes { context: positions, chunk: PREFILL, kv: KvType::F32 };
     let mut run = Run {
-        session: Session::new(backend.clone(), weights, positions, PREFILL)?,
+        session: Session::new(backend.clone(), weights, sizes)?,
         noise: PhiloxNoise::new(options.seed, model.config().vocab),
         stats: HeadStats::default(),
         model,

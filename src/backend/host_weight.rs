@@ -45,8 +45,21 @@ impl HostWeight {
 
 /// `len` zeros, or an error instead of an abort when they cannot be had. The system hands out the pages on first use.
 pub fn zeroed(len: usize, what: &'static str) -> Result<Vec<f32>> {
-    let bytes = len.saturating_mul(size_of::<f32>());
-    let layout = std::alloc::Layout::array::<f32>(len).map_err(|_| Error::OutOfMemory { bytes, what })?;
+    // SAFETY: all-zero bytes are a valid f32.
+    unsafe { all_zero(len, what) }
+}
+
+/// [`zeroed`] for bytes.
+pub fn zeroed_bytes(len: usize, what: &'static str) -> Result<Vec<u8>> {
+    // SAFETY: zero is a valid u8.
+    unsafe { all_zero(len, what) }
+}
+
+/// # Safety
+/// All-zero bytes are a valid `T`.
+unsafe fn all_zero<T>(len: usize, what: &'static str) -> Result<Vec<T>> {
+    let bytes = len.saturating_mul(size_of::<T>());
+    let layout = std::alloc::Layout::array::<T>(len).map_err(|_| Error::OutOfMemory { bytes, what })?;
     if len == 0 {
         return Ok(Vec::new());
     }
@@ -55,7 +68,7 @@ pub fn zeroed(len: usize, what: &'static str) -> Result<Vec<f32>> {
     if memory.is_null() {
         return Err(Error::OutOfMemory { bytes, what });
     }
-    // SAFETY: the memory comes from the global allocator with exactly the layout of a Vec<f32> of this capacity, and
-    // all-zero bytes are `len` valid f32 values.
+    // SAFETY: the memory comes from the global allocator with exactly the layout of a Vec<T> of this capacity, and
+    // all-zero bytes are `len` valid values by the caller's promise.
     Ok(unsafe { Vec::from_raw_parts(memory.cast(), len, len) })
 }

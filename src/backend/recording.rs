@@ -6,8 +6,9 @@
 //! embedding: they drive no column more than another.
 
 use super::cpu::{Cpu, Routes};
+use super::host_kv::{self, HostKv};
 use super::host_weight::HostWeight;
-use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer};
+use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
 use crate::error::Result;
 use crate::gguf::Tensor;
 use std::sync::atomic::AtomicBool;
@@ -104,6 +105,7 @@ fn hear_experts(w: &ExpertWeights<RecordedWeight>, x: &[f32], routes: &Routes) {
 impl Backend for Recording {
     type Weight = RecordedWeight;
     type Buffer = Vec<f32>;
+    type Kv = HostKv;
     type Routes = Routes;
 
     fn name(&self) -> &'static str {
@@ -136,6 +138,30 @@ impl Backend for Recording {
 
     fn read(&self, src: &Vec<f32>, at: usize, dst: &mut [f32]) -> Result<()> {
         self.cpu.read(src, at, dst)
+    }
+
+    fn kv_buffer(&self, kind: KvType, len: usize, what: &'static str) -> Result<HostKv> {
+        HostKv::new(kind, len, what)
+    }
+
+    fn kv_round(&self, kind: KvType, x: &mut Vec<f32>, len: usize) -> Result<()> {
+        host_kv::round(kind, &mut x[..len]);
+        Ok(())
+    }
+
+    fn kv_read(&self, src: &HostKv, at: usize, dst: &mut [f32]) -> Result<()> {
+        src.load(at, dst);
+        Ok(())
+    }
+
+    fn kv_copy_out(&self, src: &HostKv, at: usize, dst: &mut [u8]) -> Result<()> {
+        src.copy_out(at, dst);
+        Ok(())
+    }
+
+    fn kv_copy_in(&self, src: &[u8], dst: &mut HostKv, at: usize) -> Result<()> {
+        dst.copy_in(src, at);
+        Ok(())
     }
 
     fn embed(&self, table: &RecordedWeight, ids: &[u32], scale: f32, out: &mut Vec<f32>) -> Result<()> {
@@ -199,7 +225,7 @@ impl Backend for Recording {
         q: &Vec<f32>,
         k: &Vec<f32>,
         v: &Vec<f32>,
-        cache: &KvLayer<Vec<f32>>,
+        cache: &KvLayer<HostKv>,
         shape: &AttentionShape,
         out: &mut Vec<f32>,
     ) -> Result<()> {
@@ -212,7 +238,7 @@ impl Backend for Recording {
         v: &Vec<f32>,
         rows: usize,
         start: usize,
-        cache: &mut KvLayer<Vec<f32>>,
+        cache: &mut KvLayer<HostKv>,
     ) -> Result<()> {
         self.cpu.kv_append(k, v, rows, start, cache)
     }

@@ -7,8 +7,9 @@ use super::cancel::CancelToken;
 use super::generate::{Event, GenerateParams, Generation};
 use super::perf::ContextPerf;
 use super::{Model, generate};
+use crate::backend::KvType;
 use crate::error::{Error, Result};
-use crate::model::{KvRows, Runner};
+use crate::model::{KvRows, Runner, SessionSizes};
 use crate::sampler::Noise;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -25,6 +26,8 @@ pub struct ContextParams {
     pub size: usize,
     /// Prompt rows encoded per pass; 0: 256. The result does not depend on it.
     pub chunk: usize,
+    /// Number type of the cached keys and values: f16 and bf16 halve their memory. The default, f32, is exact.
+    pub kv: KvType,
 }
 
 /// One sequence being read and written. Not shared between threads, except for its [`CancelToken`].
@@ -33,9 +36,10 @@ pub struct Context {
     pub(super) runner: Box<dyn Runner>,
     pub(super) tokens: Vec<u32>,
     /// Positions whose K/V is in place; at most `tokens.len()`.
-    encoded: usize,
-    size: usize,
-    chunk: usize,
+    pub(super) encoded: usize,
+    pub(super) size: usize,
+    pub(super) chunk: usize,
+    pub(super) kv: KvType,
     pub(super) cancel: CancelToken,
     /// The pass that left the self-conditioning signal, and the one that left the hidden states; 0: none of a block's.
     pub(super) soft_of: u64,
@@ -52,7 +56,7 @@ impl Context {
             return Err(Error::argument("context size", what));
         }
         let chunk = if params.chunk == 0 { DEFAULT_CHUNK } else { params.chunk }.min(size);
-        let runner = model.runner(size, chunk)?;
+        let runner = model.runner(SessionSizes { context: size, chunk, kv: params.kv })?;
         Ok(Context {
             model,
             runner,
@@ -60,6 +64,7 @@ impl Context {
             encoded: 0,
             size,
             chunk,
+            kv: params.kv,
             cancel: CancelToken::default(),
             soft_of: 0,
             hidden_of: 0,

@@ -13,22 +13,28 @@
 //! ```
 //!
 //! Next: `context.rs` (the timeline and its encoding), `denoise.rs` (one block), `stepping.rs` (blocks step by step),
-//! `score.rs`, `generate.rs` (the loop over blocks).
+//! `score.rs`, `generate.rs` (the loop over blocks), `keep.rs` (copies and saved contexts).
 
 mod cancel;
 mod context;
 mod denoise;
+mod fingerprint;
 mod generate;
+mod hash;
+mod keep;
 mod params;
 mod perf;
 mod score;
+mod snapshot;
 mod start;
 mod stepping;
 
+pub use crate::backend::KvType;
 pub use cancel::CancelToken;
 pub use context::{Context, ContextParams};
 pub use denoise::{Block, StepInfo};
 pub use generate::{Event, GenerateParams, Generation, StopReason};
+pub use keep::MemoryUse;
 pub use params::{BackendKind, ModelParams, ModelSizes};
 pub use perf::{ContextPerf, Perf};
 pub use start::{Slot, Start};
@@ -38,11 +44,11 @@ use crate::backend::reference::Reference;
 use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Metadata};
-use crate::model::{Config, Runner, Session, Weights};
+use crate::model::{Config, Runner, Session, SessionSizes, Weights};
 use crate::sampler::SamplerParams;
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A loaded model: immutable, cheap to clone, shared by any number of contexts and threads.
 #[derive(Clone)]
@@ -54,6 +60,7 @@ struct Inner {
     chat: Result<ChatTemplate>,
     sampler: SamplerParams,
     loaded: Loaded,
+    fingerprint: OnceLock<u64>,
 }
 
 /// The weights on the backend they were loaded for.
@@ -94,7 +101,7 @@ impl Model {
         let sampler = SamplerParams::from_gguf(&file)?;
         // A broken template concerns only those who render it.
         let chat = ChatTemplate::from_gguf(file.metadata(), &tokenizer);
-        let model = Model(Arc::new(Inner { file, tokenizer, chat, sampler, loaded }));
+        let model = Model(Arc::new(Inner { file, tokenizer, chat, sampler, loaded, fingerprint: OnceLock::new() }));
         let (tokens, rows) = (model.tokenizer().vocab_size(), model.config().vocab);
         if tokens != rows {
             let what = format!("has {tokens} tokens, but the embedding has {rows} rows");
@@ -146,6 +153,12 @@ impl Model {
         &self.0.file
     }
 
+    /// A number that says which model it is: a hash of architecture keys, tensor table and a sample of every tensor. The
+    /// same for a file and its split form; another one after requantizing.
+    pub fn fingerprint(&self) -> u64 {
+        *self.0.fingerprint.get_or_init(|| fingerprint::fingerprint(self.file()))
+    }
+
     /// How large it is.
     pub fn sizes(&self) -> ModelSizes {
         ModelSizes::of(self.file())
@@ -156,10 +169,10 @@ impl Model {
         Context::new(self.clone(), params)
     }
 
-    fn runner(&self, context: usize, chunk: usize) -> Result<Box<dyn Runner>> {
+    fn runner(&self, sizes: SessionSizes) -> Result<Box<dyn Runner>> {
         Ok(match &self.0.loaded {
-            Loaded::Cpu(b, w) => Box::new(Session::new(b.clone(), w.clone(), context, chunk)?),
-            Loaded::Reference(b, w) => Box::new(Session::new(b.clone(), w.clone(), context, chunk)?),
+            Loaded::Cpu(b, w) => Box::new(Session::new(b.clone(), w.clone(), sizes)?),
+            Loaded::Reference(b, w) => Box::new(Session::new(b.clone(), w.clone(), sizes)?),
         })
     }
 }

@@ -11,7 +11,7 @@ use super::config::LayerShape;
 use super::kv_cache::KvCache;
 use super::state::State;
 use super::weights::{LayerWeights, Weights};
-use crate::backend::{AttentionShape, Backend, ExpertWeights, KvLayer, Mask};
+use crate::backend::{AttentionShape, Backend, ExpertWeights, KvLayer, KvType, Mask};
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -83,7 +83,7 @@ fn attention<B: Backend>(
     shape: &LayerShape,
     l: &LayerWeights<B>,
     s: &mut State<B>,
-    cache: &KvLayer<B::Buffer>,
+    cache: &KvLayer<B::Kv>,
     pass: &Pass,
     mask: Mask,
 ) -> Result<()> {
@@ -104,6 +104,11 @@ fn attention<B: Backend>(
     let inv_freq = frequencies.as_ref().ok_or_else(|| Error::Internal("no rotary frequencies for a layer".into()))?;
     b.rope(&mut s.q, inv_freq, rows, c.heads, dim, start)?;
     b.rope(&mut s.k, inv_freq, rows, shape.kv_heads, dim, start)?;
+    if mask == Mask::Causal && cache.kind != KvType::F32 {
+        // What this chunk's rows see of each other is what later chunks will see of them.
+        b.kv_round(cache.kind, &mut s.k, rows * shape.kv_heads * dim)?;
+        b.kv_round(cache.kind, &mut s.v, rows * shape.kv_heads * dim)?;
+    }
     let shape = AttentionShape {
         rows,
         start,

@@ -2,6 +2,7 @@
 
 pub mod config;
 mod forward;
+mod kv_bytes;
 mod kv_cache;
 mod runner;
 mod state;
@@ -9,5 +10,6 @@ mod tensors;
 pub mod weights;
 
 pub use config::{Config, LayerShape};
-pub use runner::{KvRows, Runner, Session};
+pub use kv_bytes::KvBytes;
+pub use runner::{KvRows, Runner, Session, SessionSizes};
 pub use weights::Weights;

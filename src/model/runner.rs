@@ -3,10 +3,11 @@
 
 use super::config::Config;
 use super::forward::{self, Pass};
+use super::kv_bytes::KvBytes;
 use super::kv_cache::KvCache;
 use super::state::State;
 use super::weights::Weights;
-use crate::backend::{Backend, HeadParams, HeadStats, HeadWeights};
+use crate::backend::{Backend, HeadParams, HeadStats, HeadWeights, KvType};
 use crate::error::Result;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -72,6 +73,16 @@ pub trait Runner: Send {
     fn reset(&mut self);
     /// Reads back layer `layer`'s K/V of a context of `len` positions.
     fn kv(&self, layer: usize, len: usize) -> Result<KvRows>;
+    /// The first position that layer `layer` still holds of a context of `len` positions.
+    fn first_held(&self, layer: usize, len: usize) -> usize;
+    /// All that layer `layer` still holds of a context of `len` positions, as stored.
+    fn export(&self, layer: usize, len: usize) -> Result<KvBytes<'static>>;
+    /// Puts such rows in place; [`Runner::reset`] comes first.
+    fn import(&mut self, layer: usize, rows: &KvBytes) -> Result<()>;
+    /// A runner of the same sizes without K/V, on the same weights.
+    fn sibling(&self) -> Result<Box<dyn Runner>>;
+    /// Bytes of (K/V, activations). What a step needs beside them for its time is not counted.
+    fn memory(&self) -> (usize, usize);
 }
 
 /// A [`Runner`] on backend `B`.
@@ -80,15 +91,27 @@ pub struct Session<B: Backend> {
     weights: Arc<Weights<B>>,
     state: State<B>,
     kv: KvCache<B>,
+    sizes: SessionSizes,
+}
+
+/// How large to make a session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionSizes {
+    /// Positions of the context.
+    pub context: usize,
+    /// Prompt rows encoded at a time, at most.
+    pub chunk: usize,
+    /// Number type of keys and values.
+    pub kv: KvType,
 }
 
 impl<B: Backend> Session<B> {
-    /// Buffers for a context of `context` positions, encoded in chunks of at most `chunk`.
-    pub fn new(backend: Arc<B>, weights: Arc<Weights<B>>, context: usize, chunk: usize) -> Result<Self> {
+    /// All buffers, once and for all.
+    pub fn new(backend: Arc<B>, weights: Arc<Weights<B>>, sizes: SessionSizes) -> Result<Self> {
         let config = &weights.config;
-        let state = State::new(&*backend, config, chunk.max(config.canvas))?;
-        let kv = KvCache::new(&*backend, config, context, chunk)?;
-        Ok(Session { backend, weights, state, kv })
+        let state = State::new(&*backend, config, sizes.chunk.max(config.canvas))?;
+        let kv = KvCache::new(&*backend, config, sizes.context, sizes.chunk, sizes.kv)?;
+        Ok(Session { backend, weights, state, kv, sizes })
     }
 }
 
@@ -98,7 +121,7 @@ impl<B: Backend> Runner for Session<B> {
     }
 
     fn encode(&mut self, ids: &[u32], start: usize, cancel: &AtomicBool, hidden: Option<&mut [f32]>) -> Result<()> {
-        let Session { backend, weights, state, kv } = self;
+        let Session { backend, weights, state, kv, .. } = self;
         debug_assert!(ids.len() <= state.rows);
         backend.run(|| {
             forward::prompt(&**backend, weights, state, kv, &Pass { ids, start, cancel })?;
@@ -116,7 +139,7 @@ impl<B: Backend> Runner for Session<B> {
         head: &HeadParams,
         stats: &mut HeadStats,
     ) -> Result<()> {
-        let Session { backend, weights, state, kv } = self;
+        let Session { backend, weights, state, kv, .. } = self;
         backend.run(|| {
             let pass = Pass { ids: canvas, start, cancel: head.cancel };
             forward::canvas(&**backend, weights, state, kv, &pass, self_condition)?;
@@ -146,7 +169,7 @@ impl<B: Backend> Runner for Session<B> {
     }
 
     fn pass(&mut self, canvas: &[u32], start: usize, self_condition: bool, cancel: &AtomicBool) -> Result<()> {
-        let Session { backend, weights, state, kv } = self;
+        let Session { backend, weights, state, kv, .. } = self;
         backend.run(|| {
             forward::canvas(&**backend, weights, state, kv, &Pass { ids: canvas, start, cancel }, self_condition)?;
             forward::finish(&**backend, weights, state, canvas.len())
@@ -193,17 +216,37 @@ impl<B: Backend> Runner for Session<B> {
 
     fn kv(&self, layer: usize, len: usize) -> Result<KvRows> {
         let cache = &self.kv.layers[layer];
-        let first = self.weights.config.layers[layer].window.map_or(0, |w| (len + 1).saturating_sub(w));
+        let first = self.kv.first_needed(layer, len);
         let (positions, dim) = (len - first, cache.head_dim);
         let mut rows = KvRows { k: Vec::new(), v: Vec::new(), first, positions };
         for (from, to) in [(&cache.k, &mut rows.k), (&cache.v, &mut rows.v)] {
             to.resize(cache.kv_heads * positions * dim, 0.0);
             for (i, row) in to.chunks_exact_mut(dim).enumerate() {
                 let (head, position) = (i / positions, first + i % positions);
-                self.backend.read(from, (head * cache.capacity + position % cache.capacity) * dim, row)?;
+                self.backend.kv_read(from, (head * cache.capacity + position % cache.capacity) * dim, row)?;
             }
         }
         Ok(rows)
+    }
+
+    fn first_held(&self, layer: usize, len: usize) -> usize {
+        self.kv.first_held(layer).min(len)
+    }
+
+    fn export(&self, layer: usize, len: usize) -> Result<KvBytes<'static>> {
+        self.kv.export(&*self.backend, layer, self.first_held(layer, len)..len)
+    }
+
+    fn import(&mut self, layer: usize, rows: &KvBytes) -> Result<()> {
+        self.kv.import(&*self.backend, layer, rows)
+    }
+
+    fn sibling(&self) -> Result<Box<dyn Runner>> {
+        Ok(Box::new(Session::new(self.backend.clone(), self.weights.clone(), self.sizes)?))
+    }
+
+    fn memory(&self) -> (usize, usize) {
+        (self.kv.bytes(), self.state.bytes)
     }
 }
 

@@ -20,11 +20,15 @@ pub struct State<B: Backend> {
     pub soft: B::Buffer,      // [C, H] soft embedding of the last step, for self-conditioning
     pub next_soft: B::Buffer, // [C, H] the one being made: a step that is given up leaves `soft` as it was
     pub rows: usize,          // T
+    pub bytes: usize,         // of all of them
 }
 
 impl<B: Backend> State<B> {
     pub fn new(backend: &B, c: &Config, rows: usize) -> Result<Self> {
         let buffer = |width: usize| backend.buffer(rows * width, "activations");
+        let widths = 4 * c.hidden + 2 * c.max_query_width() + 2 * c.max_kv_width() + 2 * c.ffn + c.experts;
+        // Inputs and the two activations of every chosen expert, as the fast backends lay them out.
+        let expert_widths = c.top_k * (c.hidden + 2 * c.expert_ffn);
         Ok(State {
             x: buffer(c.hidden)?,
             normed: buffer(c.hidden)?,
@@ -41,6 +45,7 @@ impl<B: Backend> State<B> {
             soft: backend.buffer(c.canvas * c.hidden, "soft embeddings")?,
             next_soft: backend.buffer(c.canvas * c.hidden, "soft embeddings")?,
             rows,
+            bytes: size_of::<f32>() * (rows * (widths + expert_widths) + 2 * c.canvas * c.hidden),
         })
     }
 }

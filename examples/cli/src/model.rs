@@ -32,5 +32,5 @@ pub fn load_with_context(args: &ModelArgs) -> Result<(Model, Context)> {
 
 /// A context, as the options ask.
 pub fn context(model: &Model, engine: &EngineArgs) -> Result<Context> {
-    Ok(model.context(&ContextParams { size: engine.context, chunk: engine.chunk })?)
+    Ok(model.context(&ContextParams { size: engine.context, chunk: engine.chunk, ..Default::default() })?)
 }

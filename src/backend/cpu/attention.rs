@@ -13,6 +13,7 @@
 use super::gemm::{Rows, gemm, transpose};
 use super::math;
 use super::parallel::{Shared, parallel};
+use crate::backend::host_kv::HostKv;
 use crate::backend::{AttentionShape, KvLayer, Mask};
 use crate::cpu_level::CpuLevel;
 
@@ -26,7 +27,7 @@ pub struct Inputs<'a> {
     pub q: &'a [f32],
     pub k: &'a [f32],
     pub v: &'a [f32],
-    pub cache: &'a KvLayer<Vec<f32>>,
+    pub cache: &'a KvLayer<HostKv>,
     pub shape: &'a AttentionShape,
 }
 
@@ -110,14 +111,20 @@ unsafe fn block(level: CpuLevel, inputs: &Inputs, kv_head: usize, rows: std::ops
 }
 
 /// Copies one head of positions `range` into consecutive rows, from the cache or from this pass.
-fn gather(inputs: &Inputs, cached: &[f32], fresh: &[f32], head: usize, range: std::ops::Range<usize>, out: &mut [f32]) {
+fn gather(
+    inputs: &Inputs,
+    cached: &HostKv,
+    fresh: &[f32],
+    head: usize,
+    range: std::ops::Range<usize>,
+    out: &mut [f32],
+) {
     let (s, capacity) = (inputs.shape, inputs.cache.capacity);
     for (p, row) in range.zip(out.chunks_exact_mut(s.head_dim)) {
-        let from = if p < s.start {
-            &cached[(head * capacity + p % capacity) * s.head_dim..]
+        if p < s.start {
+            cached.load((head * capacity + p % capacity) * s.head_dim, row);
         } else {
-            &fresh[((p - s.start) * s.kv_heads + head) * s.head_dim..]
-        };
-        row.copy_from_slice(&from[..s.head_dim]);
+            row.copy_from_slice(&fresh[((p - s.start) * s.kv_heads + head) * s.head_dim..][..s.head_dim]);
+        }
     }
 }

@@ -12,8 +12,9 @@ mod parallel;
 mod rope;
 mod score;
 
+use super::host_kv::{self, HostKv};
 use super::host_weight::{HostWeight, zeroed};
-use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer};
+use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
 use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
 use crate::gguf::Tensor;
@@ -43,6 +44,7 @@ impl Cpu {
 impl Backend for Cpu {
     type Weight = HostWeight;
     type Buffer = Vec<f32>;
+    type Kv = HostKv;
     type Routes = Routes;
 
     fn name(&self) -> &'static str {
@@ -72,6 +74,30 @@ impl Backend for Cpu {
 
     fn read(&self, src: &Vec<f32>, at: usize, dst: &mut [f32]) -> Result<()> {
         dst.copy_from_slice(&src[at..at + dst.len()]);
+        Ok(())
+    }
+
+    fn kv_buffer(&self, kind: KvType, len: usize, what: &'static str) -> Result<HostKv> {
+        HostKv::new(kind, len, what)
+    }
+
+    fn kv_round(&self, kind: KvType, x: &mut Vec<f32>, len: usize) -> Result<()> {
+        host_kv::round(kind, &mut x[..len]);
+        Ok(())
+    }
+
+    fn kv_read(&self, src: &HostKv, at: usize, dst: &mut [f32]) -> Result<()> {
+        src.load(at, dst);
+        Ok(())
+    }
+
+    fn kv_copy_out(&self, src: &HostKv, at: usize, dst: &mut [u8]) -> Result<()> {
+        src.copy_out(at, dst);
+        Ok(())
+    }
+
+    fn kv_copy_in(&self, src: &[u8], dst: &mut HostKv, at: usize) -> Result<()> {
+        dst.copy_in(src, at);
         Ok(())
     }
 
@@ -150,7 +176,7 @@ impl Backend for Cpu {
         q: &Vec<f32>,
         k: &Vec<f32>,
         v: &Vec<f32>,
-        cache: &KvLayer<Vec<f32>>,
+        cache: &KvLayer<HostKv>,
         shape: &AttentionShape,
         out: &mut Vec<f32>,
     ) -> Result<()> {
@@ -164,14 +190,14 @@ impl Backend for Cpu {
         v: &Vec<f32>,
         rows: usize,
         start: usize,
-        cache: &mut KvLayer<Vec<f32>>,
+        cache: &mut KvLayer<HostKv>,
     ) -> Result<()> {
         let (heads, dim, capacity) = (cache.kv_heads, cache.head_dim, cache.capacity);
         for (from, to) in [(k, &mut cache.k), (v, &mut cache.v)] {
             for row in rows.saturating_sub(capacity)..rows {
                 for head in 0..heads {
                     let at = (head * capacity + (start + row) % capacity) * dim;
-                    to[at..at + dim].copy_from_slice(&from[(row * heads + head) * dim..][..dim]);
+                    to.store(&from[(row * heads + head) * dim..][..dim], at);
                 }
             }
         }

@@ -1,14 +1,17 @@
 //! `softmax(q k^T) v`, scale 1, one query row and head at a time.
 
 use super::matmul::dot;
+use crate::backend::host_kv::HostKv;
 use crate::backend::{AttentionShape, KvLayer};
 
-pub fn attention(q: &[f32], k: &[f32], v: &[f32], cache: &KvLayer<Vec<f32>>, shape: &AttentionShape, out: &mut [f32]) {
+pub fn attention(q: &[f32], k: &[f32], v: &[f32], cache: &KvLayer<HostKv>, shape: &AttentionShape, out: &mut [f32]) {
     let (heads, kv_heads, dim) = (shape.heads, shape.kv_heads, shape.head_dim);
     // Position p of K/V head h, from the cache or from this pass.
-    let at = |cached: &[f32], fresh: &[f32], h: usize, p: usize| -> Vec<f32> {
+    let at = |cached: &HostKv, fresh: &[f32], h: usize, p: usize| -> Vec<f32> {
         if p < shape.start {
-            cached[(h * cache.capacity + p % cache.capacity) * dim..][..dim].to_vec()
+            let mut row = vec![0.0; dim];
+            cached.load((h * cache.capacity + p % cache.capacity) * dim, &mut row);
+            row
         } else {
             fresh[((p - shape.start) * kv_heads + h) * dim..][..dim].to_vec()
         }

@@ -8,8 +8,9 @@ mod rms_norm;
 mod rope;
 mod route;
 
+use super::host_kv::{self, HostKv};
 use super::host_weight::HostWeight;
-use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer};
+use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
 use crate::error::Result;
 use crate::gguf::Tensor;
 pub use route::Routes;
@@ -28,6 +29,7 @@ fn gelu_tanh(x: f32) -> f32 {
 impl Backend for Reference {
     type Weight = HostWeight;
     type Buffer = Vec<f32>;
+    type Kv = HostKv;
     type Routes = Routes;
 
     fn name(&self) -> &'static str {
@@ -57,6 +59,30 @@ impl Backend for Reference {
 
     fn read(&self, src: &Vec<f32>, at: usize, dst: &mut [f32]) -> Result<()> {
         dst.copy_from_slice(&src[at..at + dst.len()]);
+        Ok(())
+    }
+
+    fn kv_buffer(&self, kind: KvType, len: usize, what: &'static str) -> Result<HostKv> {
+        HostKv::new(kind, len, what)
+    }
+
+    fn kv_round(&self, kind: KvType, x: &mut Vec<f32>, len: usize) -> Result<()> {
+        host_kv::round(kind, &mut x[..len]);
+        Ok(())
+    }
+
+    fn kv_read(&self, src: &HostKv, at: usize, dst: &mut [f32]) -> Result<()> {
+        src.load(at, dst);
+        Ok(())
+    }
+
+    fn kv_copy_out(&self, src: &HostKv, at: usize, dst: &mut [u8]) -> Result<()> {
+        src.copy_out(at, dst);
+        Ok(())
+    }
+
+    fn kv_copy_in(&self, src: &[u8], dst: &mut HostKv, at: usize) -> Result<()> {
+        dst.copy_in(src, at);
         Ok(())
     }
 
@@ -130,7 +156,7 @@ impl Backend for Reference {
         q: &Vec<f32>,
         k: &Vec<f32>,
         v: &Vec<f32>,
-        cache: &KvLayer<Vec<f32>>,
+        cache: &KvLayer<HostKv>,
         shape: &AttentionShape,
         out: &mut Vec<f32>,
     ) -> Result<()> {
@@ -144,15 +170,15 @@ impl Backend for Reference {
         v: &Vec<f32>,
         rows: usize,
         start: usize,
-        cache: &mut KvLayer<Vec<f32>>,
+        cache: &mut KvLayer<HostKv>,
     ) -> Result<()> {
         let (heads, dim, capacity) = (cache.kv_heads, cache.head_dim, cache.capacity);
         for row in rows.saturating_sub(capacity)..rows {
             for head in 0..heads {
                 let from = (row * heads + head) * dim;
                 let to = (head * capacity + (start + row) % capacity) * dim;
-                cache.k[to..to + dim].copy_from_slice(&k[from..from + dim]);
-                cache.v[to..to + dim].copy_from_slice(&v[from..from + dim]);
+                cache.k.store(&k[from..from + dim], to);
+                cache.v.store(&v[from..from + dim], to);
             }
         }
         Ok(())
