@@ -3,11 +3,11 @@
 
 use dgemma::backend::cpu::Cpu;
 use dgemma::backend::recording::Recording;
-use dgemma::backend::{HeadParams, HeadStats};
+use dgemma::backend::{HeadParams, HeadStats, KvType};
 use dgemma::cpu_level::CpuLevel;
 use dgemma::engine::{ContextParams, Model, ModelParams};
 use dgemma::gguf::writer::Header;
-use dgemma::model::{Runner, Session, Weights};
+use dgemma::model::{Runner, Session, SessionSizes, Weights};
 use dgemma_quantize::convert::Options;
 use dgemma_quantize::{shapes, synth};
 use std::path::{Path, PathBuf};
@@ -112,7 +112,7 @@ fn logits_are_sane() {
     let file = made("logits", &["--type", "Q8_0"]);
     let model = Model::load(&file.0, &ModelParams::default()).unwrap();
     let (vocab, canvas) = (model.config().vocab, model.config().canvas);
-    let mut context = model.context(&ContextParams { size: 512, chunk: 64 }).unwrap();
+    let mut context = model.context(&ContextParams { size: 512, chunk: 64, ..Default::default() }).unwrap();
     let random =
         |n: usize, key| (0..n as u64).map(move |i| dgemma_quantize::random::below(key, i, vocab as u64) as u32);
     context.append(&random(100, 1).collect::<Vec<_>>()).unwrap();
@@ -138,7 +138,8 @@ fn all_experts_get_work() {
     let model = Model::load(&file.0, &ModelParams::default()).unwrap();
     let backend = Arc::new(Recording::new(Cpu::new(2, CpuLevel::best()).unwrap()));
     let weights = Arc::new(Weights::load(&*backend, model.file(), |_| true).unwrap());
-    let mut session = Session::new(backend.clone(), weights, 256, 64).unwrap();
+    let mut session =
+        Session::new(backend.clone(), weights, SessionSizes { context: 256, chunk: 64, kv: KvType::F32 }).unwrap();
     let (config, never) = (model.config(), AtomicBool::new(false));
     let head = HeadParams {
         temperature: 0.8,
