@@ -76,6 +76,20 @@ pub enum Error {
         /// What it was for.
         what: &'static str,
     },
+    /// The caller's buffer cannot take the result.
+    #[error("buffer of {cap} entries is too small: {needed} needed")]
+    BufferTooSmall {
+        /// Entries needed, a terminator included.
+        needed: usize,
+        /// Entries the caller had room for.
+        cap: usize,
+    },
+    /// What was asked for is not there.
+    #[error("{0} not found")]
+    NotFound(String),
+    /// Another call is using the object.
+    #[error("{0} is in use by another call")]
+    Busy(&'static str),
     /// Another thread, or a callback, asked to stop.
     #[error("cancelled")]
     Cancelled,

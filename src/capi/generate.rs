@@ -1,11 +1,16 @@
-//! Text in one call.
+//! Text in one call: with a context of its own, or on the program's.
 
-use super::guard::guard;
-use super::model::{dgemma_model, utf8};
-use super::params::{DGEMMA_PROMPT_CHAT, dgemma_generate_params, dgemma_step, generate_params};
+use super::buffer::utf8;
+use super::context::{dgemma_context, flow, shared};
+use super::guard::{Caller, guard_with};
+use super::model::{dgemma_model, model_of};
+use super::params::{
+    DGEMMA_GENERATE_SHOW_SPECIAL, DGEMMA_PROMPT_CHAT, checked, dgemma_generate_params, dgemma_text_callback, read,
+};
 use super::status::{dgemma_status, dgemma_stop_reason};
-use crate::engine::{ContextParams, Event, Generation, Model, StepInfo};
-use crate::error::{Error, Result};
+use super::step::{Flags, step};
+use crate::engine::{Context, ContextParams, Event, Generation, Model, StepInfo};
+use crate::error::Result;
 use crate::tokenizer::StreamDecoder;
 use std::ffi::c_char;
 use std::ops::ControlFlow;
@@ -20,7 +25,7 @@ pub struct dgemma_generation {
     pub blocks: u32,
     /// Denoising steps in all.
     pub steps: u32,
-    /// Prompt tokens.
+    /// Tokens before the generated ones.
     pub prompt_tokens: usize,
     /// Tokens generated.
     pub tokens: usize,
@@ -43,7 +48,7 @@ pub struct dgemma_generation {
 /// _OUT_OF_MEMORY. A generation stopped by a callback is a success with DGEMMA_STOP_REASON_CANCELLED. Text that a
 /// callback received stays valid text whatever comes after it.
 ///
-/// Threads: any number at once over one model. Callbacks may call the library, but must not free the model.
+/// Threads: any number at once over one model. Callbacks may call the library, also to free the model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dgemma_generate(
     model: *const dgemma_model,
@@ -51,36 +56,48 @@ pub unsafe extern "C" fn dgemma_generate(
     params: *const dgemma_generate_params,
     out: *mut dgemma_generation,
 ) -> dgemma_status {
-    guard(|| {
-        if model.is_null() {
-            return Err(Error::argument("model", "is NULL"));
-        }
-        // SAFETY: a live model by the caller's promise.
-        let model = unsafe { &(*model).0 };
+    let mut caller = Caller::default();
+    guard_with(&mut caller, |caller| {
         // SAFETY: the caller's promise.
-        let (prompt, (c, params)) = unsafe { (utf8(prompt, "prompt")?, generate_params(params, model)?) };
-        let ids = encode(model, prompt, c.prompt_kind)?;
-        let mut context = model.context(&ContextParams { size: c.context_size, ..Default::default() })?;
-        context.set_tokens(&ids)?;
-        let mut text = Text { params: &c, decoder: StreamDecoder::new(false) };
-        let mut failure = None;
-        let generation = context.generate(&params, |event| match text.hear(model, event) {
-            Ok(flow) => flow,
-            Err(e) => {
-                failure = Some(e);
-                ControlFlow::Break(())
-            }
-        })?;
-        if let Some(e) = failure {
-            return Err(e);
-        }
-        let rest = text.decoder.finish();
-        let _ = text.deliver(rest)?; // nothing is left to stop
-        if !out.is_null() {
-            // SAFETY: not NULL, and writable by the caller's promise.
-            unsafe { out.write(report(&generation, ids.len())) };
-        }
-        Ok(())
+        let p = unsafe { read(params)? };
+        *caller = Caller { error_text: p.error_text, cap: p.error_text_cap };
+        // SAFETY: the caller's promise.
+        let (model, prompt) = unsafe { (model_of(model)?.clone(), utf8(prompt, "prompt")?) };
+        let mut context = model.context(&ContextParams { size: p.context_size, ..Default::default() })?;
+        // SAFETY: the caller's promise.
+        unsafe { checked(&p, &model, 0)? };
+        context.set_tokens(&encode(&model, prompt, p.prompt_kind)?)?;
+        // SAFETY: the caller's promise.
+        unsafe { generate(&mut context, &p, 0, out) }
+    })
+}
+
+/// Generates behind the sequence of a context, which grows by the committed tokens; the token that ends an answer is among
+/// them, so that the next turn of a conversation finds it (see dgemma_context_set_tokens()).
+///
+/// `context`: not NULL. `params`: from dgemma_generate_params_init(), or NULL for the defaults; prompt_kind and
+/// context_size have no meaning here. `out`: receives how it went, or NULL.
+///
+/// Answers DGEMMA_STATUS_INVALID_ARGUMENT, _CONTEXT_FULL (no canvas fits behind the sequence) or _BUSY. A generation
+/// stopped by a callback or a dgemma_canceller is a success with DGEMMA_STOP_REASON_CANCELLED; complete canvases stay in
+/// the sequence.
+///
+/// Threads: one at a time. Callbacks may call the library; calls with this context are answered with DGEMMA_STATUS_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dgemma_context_generate(
+    context: *mut dgemma_context,
+    params: *const dgemma_generate_params,
+    out: *mut dgemma_generation,
+) -> dgemma_status {
+    let mut caller = Caller::default();
+    guard_with(&mut caller, |caller| {
+        // SAFETY: the caller's promise.
+        let p = unsafe { read(params)? };
+        *caller = Caller { error_text: p.error_text, cap: p.error_text_cap };
+        // SAFETY: the caller's promise.
+        let shared = unsafe { shared(context)? };
+        // SAFETY: the caller's promise.
+        shared.run(|context| unsafe { generate(context, &p, shared.seed, out) })
     })
 }
 
@@ -92,61 +109,107 @@ fn encode(model: &Model, prompt: &str, kind: u32) -> Result<Vec<u32>> {
     model.encode_chat(&messages, None)
 }
 
-/// Decodes events into callbacks.
-struct Text<'a> {
-    params: &'a dgemma_generate_params,
+/// # Safety
+/// What `p` points to is true, `out` is NULL or writable.
+unsafe fn generate(
+    context: &mut Context,
+    p: &dgemma_generate_params,
+    seed: u64,
+    out: *mut dgemma_generation,
+) -> Result<()> {
+    let model = context.model().clone();
+    // SAFETY: the caller's promise.
+    let params = unsafe { checked(p, &model, seed)? };
+    let before = context.tokens().len();
+    let mut hearer = Hearer { p, decoder: StreamDecoder::new(p.flags & DGEMMA_GENERATE_SHOW_SPECIAL != 0) };
+    let mut failure = None;
+    let generation = context.generate(&params, |event| match hearer.hear(&model, event) {
+        Ok(flow) => flow,
+        Err(e) => {
+            failure = Some(e);
+            ControlFlow::Break(())
+        }
+    })?;
+    if let Some(e) = failure {
+        return Err(e);
+    }
+    let rest = hearer.decoder.finish();
+    let _ = hearer.deliver(p.on_text, rest); // nothing is left to stop
+    if !out.is_null() {
+        // SAFETY: not NULL, and writable by the caller's promise.
+        unsafe { out.write(report(&generation, before)) };
+    }
+    Ok(())
+}
+
+/// Turns events into calls of the program's callbacks.
+struct Hearer<'a> {
+    p: &'a dgemma_generate_params,
     decoder: StreamDecoder,
 }
 
-impl Text<'_> {
+impl Hearer<'_> {
     fn hear(&mut self, model: &Model, event: Event) -> Result<ControlFlow<()>> {
         match event {
-            Event::Prefill { .. } | Event::Early { .. } => Ok(ControlFlow::Continue(())),
+            Event::Prefill { encoded, total } => Ok(self.prefill(encoded, total)),
             Event::Step(info) => Ok(self.step(&info)),
-            Event::Commit { tokens, .. } => {
-                let mut text = String::new();
-                for &token in tokens {
-                    text += &self.decoder.push(model.tokenizer(), token)?;
+            Event::Early { tokens, .. } => {
+                // What follows on the committed text; the decoder itself waits for the final tokens.
+                let mut decoder = self.decoder.clone();
+                let text = decode(&mut decoder, model, tokens)?;
+                Ok(self.deliver(self.p.on_early_text, text))
+            }
+            Event::Commit { block, tokens } => {
+                if self.tokens(block, tokens).is_break() {
+                    return Ok(ControlFlow::Break(()));
                 }
-                self.deliver(text)
+                let text = decode(&mut self.decoder, model, tokens)?;
+                Ok(self.deliver(self.p.on_text, text))
             }
         }
     }
 
-    fn deliver(&self, text: String) -> Result<ControlFlow<()>> {
-        let Some(callback) = self.params.on_text.filter(|_| !text.is_empty()) else {
-            return Ok(ControlFlow::Continue(()));
+    fn prefill(&self, encoded: usize, total: usize) -> ControlFlow<()> {
+        let Some(callback) = self.p.on_prefill else { return ControlFlow::Continue(()) };
+        // SAFETY: the function is the caller's.
+        flow(unsafe { callback(encoded, total, self.p.user_data) })
+    }
+
+    fn step(&self, info: &StepInfo) -> ControlFlow<()> {
+        let Some(callback) = self.p.on_step else { return ControlFlow::Continue(()) };
+        let flags = Flags::of(info);
+        let step = step(info, &flags);
+        // SAFETY: the struct and its arrays live for the call; the function is the caller's.
+        flow(unsafe { callback(&step, self.p.user_data) })
+    }
+
+    fn tokens(&self, block: u32, tokens: &[u32]) -> ControlFlow<()> {
+        let Some(callback) = self.p.on_tokens.filter(|_| !tokens.is_empty()) else {
+            return ControlFlow::Continue(());
+        };
+        // SAFETY: the tokens live for the call; the function is the caller's.
+        flow(unsafe { callback(block, tokens.as_ptr(), tokens.len(), self.p.user_data) })
+    }
+
+    fn deliver(&self, callback: dgemma_text_callback, text: String) -> ControlFlow<()> {
+        let Some(callback) = callback.filter(|_| !text.is_empty()) else {
+            return ControlFlow::Continue(());
         };
         // A model can write a NUL; the terminator is for convenience, the length is what counts.
         let mut bytes = text.into_bytes();
         let len = bytes.len();
         bytes.push(0);
         // SAFETY: `len` bytes and a terminator live for the call; the function is the caller's.
-        let answer = unsafe { callback(bytes.as_ptr().cast(), len, self.params.user_data) };
-        Ok(flow(answer))
-    }
-
-    fn step(&self, info: &StepInfo) -> ControlFlow<()> {
-        let Some(callback) = self.params.on_step else { return ControlFlow::Continue(()) };
-        let accepted: Vec<u8> = info.accepted.iter().map(|&a| u8::from(a)).collect();
-        let step = dgemma_step {
-            struct_size: size_of::<dgemma_step>(),
-            block: info.block,
-            step: info.step,
-            max_steps: info.max_steps,
-            converged: u32::from(info.converged),
-            canvas_length: info.draft.len(),
-            draft: info.draft.as_ptr(),
-            entropy: info.entropy.as_ptr(),
-            accepted: accepted.as_ptr(),
-        };
-        // SAFETY: the struct and its arrays live for the call; the function is the caller's.
-        flow(unsafe { callback(&step, self.params.user_data) })
+        flow(unsafe { callback(bytes.as_ptr().cast(), len, self.p.user_data) })
     }
 }
 
-fn flow(answer: i32) -> ControlFlow<()> {
-    if answer == 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+fn decode(decoder: &mut StreamDecoder, model: &Model, tokens: &[u32]) -> Result<String> {
+    let mut text = String::new();
+    for &token in tokens {
+        text += &decoder.push(model.tokenizer(), token)?;
+    }
+    Ok(text)
 }
 
 fn report(g: &Generation, prompt_tokens: usize) -> dgemma_generation {

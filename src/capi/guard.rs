@@ -4,6 +4,7 @@ use super::last_error;
 use super::status::dgemma_status;
 use crate::error::{Error, Result};
 use std::cell::Cell;
+use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -12,19 +13,47 @@ thread_local! {
 }
 
 /// Runs `f` and answers with its status. State that a panic left half done is only reachable through the objects of the
-/// call, which the documentation of DGEMMA_STATUS_INTERNAL declares fit for freeing only.
+/// call, which are behind locks that the panic poisons.
 pub(super) fn guard(f: impl FnOnce() -> Result<()>) -> dgemma_status {
+    guard_with(&mut Caller::default(), |_| f())
+}
+
+/// Where else the text of a failure goes: a buffer of the program's, named in its params.
+pub(super) struct Caller {
+    pub error_text: *mut c_char,
+    pub cap: usize,
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Caller { error_text: std::ptr::null_mut(), cap: 0 }
+    }
+}
+
+/// [`guard`]; `f` says where the program wants the text as soon as it knows. The pointer that it notes must have room for
+/// `cap` bytes (the program's promise).
+pub(super) fn guard_with(caller: &mut Caller, f: impl FnOnce(&mut Caller) -> Result<()>) -> dgemma_status {
+    let Err(error) = catch(|| f(caller)) else { return dgemma_status::Ok };
+    let text = error.to_string();
+    last_error::set(&text);
+    if !caller.error_text.is_null() && caller.cap > 0 {
+        let end = text.floor_char_boundary(caller.cap - 1);
+        // SAFETY: room for `cap` bytes by the program's promise; `end` is less.
+        unsafe {
+            std::ptr::copy_nonoverlapping(text.as_ptr(), caller.error_text.cast::<u8>(), end);
+            caller.error_text.cast::<u8>().add(end).write(0);
+        }
+    }
+    dgemma_status::from(&error)
+}
+
+/// A panic of `f` as an error.
+pub(super) fn catch<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     quiet_panics();
     let outer = INSIDE.replace(true);
     let result = catch_unwind(AssertUnwindSafe(f));
     INSIDE.set(outer);
-    let error = match result {
-        Ok(Ok(())) => return dgemma_status::Ok,
-        Ok(Err(error)) => error,
-        Err(payload) => Error::Internal(format!("panic: {}", text(&*payload))),
-    };
-    last_error::set(&error.to_string());
-    dgemma_status::from(&error)
+    result.unwrap_or_else(|payload| Err(Error::Internal(format!("panic: {}", text(&*payload)))))
 }
 
 fn text(payload: &(dyn std::any::Any + Send)) -> &str {

@@ -3,24 +3,44 @@
 //!
 //! Rules, kept by every function: a status comes back and outputs are written only on success; NULL is answered, not
 //! followed; a panic becomes a status (`guard.rs`); error text waits per thread (`last_error.rs`); structs that may grow
-//! travel by pointer with their size (`params.rs`).
+//! travel by pointer with their size (`sized.rs`); results of unknown length fill the caller's
+//! buffer (`buffer.rs`); an object that one call at a time may use answers a second one with BUSY (`shared.rs`).
 
 #![allow(non_camel_case_types)] // C names, as they appear in the header
 #![allow(clippy::missing_safety_doc)] // the comments are the C manual: they say what each pointer must be
 
+mod block;
+mod buffer;
+mod canceller;
+mod chat;
+mod context;
+mod detokenizer;
 mod generate;
 mod guard;
 mod last_error;
+mod library;
+mod log;
 mod model;
 mod params;
+mod sampler;
+mod shared;
+mod sized;
 mod status;
+mod step;
+mod vocabulary;
 
-pub use generate::{dgemma_generate, dgemma_generation};
-pub use last_error::dgemma_last_error;
-pub use model::{dgemma_model, dgemma_model_free, dgemma_model_load, dgemma_version};
-pub use params::{
-    DGEMMA_BACKEND_CPU, DGEMMA_BACKEND_REFERENCE, DGEMMA_PROMPT_CHAT, DGEMMA_PROMPT_RAW, dgemma_generate_params,
-    dgemma_generate_params_init, dgemma_model_params, dgemma_model_params_init, dgemma_step, dgemma_step_callback,
-    dgemma_text_callback,
-};
-pub use status::{dgemma_status, dgemma_stop_reason};
+pub use block::*;
+pub use canceller::*;
+pub use chat::*;
+pub use context::*;
+pub use detokenizer::*;
+pub use generate::*;
+pub use last_error::*;
+pub use library::*;
+pub use log::*;
+pub use model::*;
+pub use params::*;
+pub use sampler::*;
+pub use status::*;
+pub use step::*;
+pub use vocabulary::*;

@@ -1,61 +1,143 @@
-//! The model object.
+//! The model object: loading, sizes, metadata.
 
-use super::guard::guard;
-use super::params::{dgemma_model_params, model_params};
+use super::buffer::{give_text, output, required, utf8};
+use super::guard::{Caller, guard, guard_with};
+use super::params::{DGEMMA_BACKEND_CPU, DGEMMA_BACKEND_REFERENCE};
+use super::sized::{self, Growable};
 use super::status::dgemma_status;
-use crate::engine::Model;
+use crate::engine::{BackendKind, Model, ModelParams};
 use crate::error::{Error, Result};
-use std::ffi::{CStr, c_char};
+use crate::gguf::Value;
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr::null_mut;
 
-/// A loaded model. Immutable: any number of threads may use it at once, until one of them frees it.
+/// A loaded model. Immutable: any number of threads may use it at once.
 pub struct dgemma_model(pub(super) Model);
 
-/// A C string that must be there and be UTF-8.
+/// Hears how far loading is: `fraction` is 0 to 1. Returns 0 to continue; anything else gives up, and the load answers
+/// DGEMMA_STATUS_CANCELLED.
+pub type dgemma_progress_callback = Option<unsafe extern "C" fn(fraction: f32, user_data: *mut c_void) -> c_int>;
+
+/// dgemma_model_params.memory: read the file instead of mapping it. Loading takes longer and the memory is not shared with
+/// other processes; in exchange the file may be changed or removed afterwards.
+pub const DGEMMA_MEMORY_READ: u64 = 1;
+/// dgemma_model_params.memory: keep the file's bytes in memory, never pushed out by the system. Needs the right to lock that
+/// much (`ulimit -l`); else loading answers DGEMMA_STATUS_IO.
+pub const DGEMMA_MEMORY_LOCK: u64 = 2;
+
+/// How to load a model. Fill it with dgemma_model_params_init(), then change fields.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct dgemma_model_params {
+    /// Size of this struct as the program knows it, in bytes; set by dgemma_model_params_init().
+    pub struct_size: usize,
+    /// DGEMMA_BACKEND_CPU (0) or DGEMMA_BACKEND_REFERENCE.
+    pub backend: u32,
+    /// Threads of the model's own pool, 0 to 1024; 0: one per available core. Not what the text depends on.
+    pub threads: u32,
+    /// DGEMMA_MEMORY_* values added up, or 0.
+    pub memory: u64,
+    /// Hears how far loading is, on the calling thread, or NULL.
+    pub on_progress: dgemma_progress_callback,
+    /// Handed to on_progress as it is.
+    pub user_data: *mut c_void,
+    /// Also receives the text of a failure (cut if need be, always with a NUL), or NULL. For bindings whose calls change
+    /// threads: see "Errors" above.
+    pub error_text: *mut c_char,
+    /// Bytes that error_text has room for.
+    pub error_text_cap: usize,
+}
+
+// SAFETY: repr(C), integers and pointers only, the size first.
+unsafe impl Growable for dgemma_model_params {
+    const LEAST: usize = 16;
+}
+
+const DEFAULTS: dgemma_model_params = dgemma_model_params {
+    struct_size: size_of::<dgemma_model_params>(),
+    backend: DGEMMA_BACKEND_CPU,
+    threads: 0,
+    memory: 0,
+    on_progress: None,
+    user_data: null_mut(),
+    error_text: null_mut(),
+    error_text_cap: 0,
+};
+
+/// Fills `params` with the defaults.
 ///
-/// # Safety
-/// `text` is NULL or NUL-terminated, and lives for the call.
-pub(super) unsafe fn utf8<'a>(text: *const c_char, name: &'static str) -> Result<&'a str> {
-    if text.is_null() {
-        return Err(Error::argument(name, "is NULL"));
-    }
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { CStr::from_ptr(text) };
-    bytes.to_str().map_err(|e| Error::argument(name, format!("is not UTF-8: {e}")))
-}
-
-/// The library's version, e.g. "0.1.0". Static; do not free it. Threads: any.
+/// `params`: where to write; not NULL. `struct_size`: sizeof(*params) in the calling program.
+///
+/// Answers DGEMMA_STATUS_INVALID_ARGUMENT for NULL, and for a size smaller than that of the library's first release.
+/// Threads: any.
 #[unsafe(no_mangle)]
-pub extern "C" fn dgemma_version() -> *const c_char {
-    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+pub unsafe extern "C" fn dgemma_model_params_init(
+    params: *mut dgemma_model_params,
+    struct_size: usize,
+) -> dgemma_status {
+    // SAFETY: the caller's promise.
+    guard(|| unsafe { sized::init(params, struct_size, &DEFAULTS) })
 }
 
-/// Loads a GGUF file: maps it, checks it, binds its weights. The file must not change while the model lives.
+fn checked(p: &dgemma_model_params) -> Result<ModelParams> {
+    let backend = match p.backend {
+        DGEMMA_BACKEND_CPU => BackendKind::Cpu,
+        DGEMMA_BACKEND_REFERENCE => BackendKind::Reference,
+        other => return Err(Error::argument("backend", format!("is {other}, expected a DGEMMA_BACKEND_* value"))),
+    };
+    if p.threads > 1024 {
+        return Err(Error::argument("threads", format!("is {}, expected 0 to 1024", p.threads)));
+    }
+    if p.memory & !(DGEMMA_MEMORY_READ | DGEMMA_MEMORY_LOCK) != 0 {
+        return Err(Error::argument("memory", format!("is {:#x}, expected DGEMMA_MEMORY_* values", p.memory)));
+    }
+    Ok(ModelParams {
+        backend,
+        threads: p.threads as usize,
+        read: p.memory & DGEMMA_MEMORY_READ != 0,
+        lock: p.memory & DGEMMA_MEMORY_LOCK != 0,
+        ..Default::default()
+    })
+}
+
+/// Loads a GGUF file: maps it, checks it, binds its weights. The file must not be changed or cut while the model or
+/// anything made from it lives, unless DGEMMA_MEMORY_READ was asked for. (Replacing it by a new file of the same name is
+/// fine: the old one stays mapped.)
 ///
 /// `path`: UTF-8, the file or the first part of a split set; not NULL. `params`: from dgemma_model_params_init(), or NULL
 /// for the defaults. `out`: receives the model, to be freed with dgemma_model_free(); not NULL, untouched on failure.
 ///
-/// Answers DGEMMA_STATUS_INVALID_ARGUMENT, _IO (missing or unreadable), _BAD_FILE (damaged or another architecture),
-/// _TOKENIZER (unusable vocabulary) or _OUT_OF_MEMORY. Threads: any.
+/// Answers DGEMMA_STATUS_INVALID_ARGUMENT, _IO (missing, unreadable, not lockable), _BAD_FILE (damaged or another architecture),
+/// _TOKENIZER (unusable vocabulary), _OUT_OF_MEMORY or _CANCELLED (by on_progress). Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dgemma_model_load(
     path: *const c_char,
     params: *const dgemma_model_params,
     out: *mut *mut dgemma_model,
 ) -> dgemma_status {
-    guard(|| {
-        if out.is_null() {
-            return Err(Error::argument("out", "is NULL"));
-        }
+    let mut caller = Caller::default();
+    guard_with(&mut caller, |caller| {
         // SAFETY: the caller's promise.
-        let (path, params) = unsafe { (utf8(path, "path")?, model_params(params)?) };
-        let model = Box::new(dgemma_model(Model::load(path.as_ref(), &params)?));
+        let p = unsafe { sized::read(params, &DEFAULTS)? };
+        *caller = Caller { error_text: p.error_text, cap: p.error_text_cap };
+        output(out, "out")?;
+        // SAFETY: the caller's promise.
+        let path = unsafe { utf8(path, "path")? };
+        let hear = |fraction| match p.on_progress {
+            // SAFETY: the function is the caller's.
+            Some(callback) => unsafe { callback(fraction, p.user_data) == 0 },
+            None => true,
+        };
+        let model = Box::new(dgemma_model(Model::load_with_progress(path.as_ref(), &checked(&p)?, hear)?));
         // SAFETY: not NULL, and writable by the caller's promise.
         unsafe { out.write(Box::into_raw(model)) };
         Ok(())
     })
 }
 
-/// Frees a model; NULL is fine. No other call may be using it. Threads: any.
+/// Frees a model; NULL is fine. Contexts, blocks and detokenizers made from it stay usable: they hold what they need, and
+/// memory goes back when the last of them is freed. Calls that were given this very pointer must have returned.
+/// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dgemma_model_free(model: *mut dgemma_model) {
     guard(|| {
@@ -65,4 +147,158 @@ pub unsafe extern "C" fn dgemma_model_free(model: *mut dgemma_model) {
         }
         Ok(())
     });
+}
+
+/// The engine's model behind a pointer.
+///
+/// # Safety
+/// `model` is NULL or live as long as the caller uses the result.
+pub(super) unsafe fn model_of<'a>(model: *const dgemma_model) -> Result<&'a Model> {
+    // SAFETY: the caller's promise.
+    Ok(unsafe { &required(model, "model")?.0 })
+}
+
+/// The sizes of a model. Set struct_size before the call that fills it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct dgemma_model_info {
+    /// sizeof(dgemma_model_info) in the calling program.
+    pub struct_size: usize,
+    /// Tokens in the vocabulary: ids are below it.
+    pub vocab_size: u32,
+    /// Positions of a canvas.
+    pub canvas_length: u32,
+    /// Most positions of a context: what the model was trained for.
+    pub context_length: u32,
+    /// Layers.
+    pub layers: u32,
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// Experts of each layer.
+    pub experts: u32,
+    /// Experts chosen for each token.
+    pub experts_used: u32,
+    /// DGEMMA_BACKEND_* that it was loaded for.
+    pub backend: u32,
+    /// Weights in all.
+    pub parameters: u64,
+    /// Bytes of the file, or of all files of a split set.
+    pub file_bytes: u64,
+    /// Bytes of the tensors in them.
+    pub tensor_bytes: u64,
+    /// Files: 1, or the parts of a split set.
+    pub files: u32,
+    /// Tensors in them.
+    pub tensors: u32,
+}
+
+// SAFETY: repr(C), integers only, the size first.
+unsafe impl Growable for dgemma_model_info {
+    const LEAST: usize = 72;
+}
+
+/// Reports the sizes of a model.
+///
+/// `model`: not NULL. `out`: not NULL, struct_size set. Answers DGEMMA_STATUS_INVALID_ARGUMENT. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dgemma_model_describe(
+    model: *const dgemma_model,
+    out: *mut dgemma_model_info,
+) -> dgemma_status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let model = unsafe { model_of(model)? };
+        let (config, sizes) = (model.config(), model.sizes());
+        let info = dgemma_model_info {
+            struct_size: size_of::<dgemma_model_info>(),
+            vocab_size: config.vocab as u32,
+            canvas_length: config.canvas as u32,
+            context_length: config.context_length as u32,
+            layers: config.layers.len() as u32,
+            hidden_size: config.hidden as u32,
+            experts: config.experts as u32,
+            experts_used: config.top_k as u32,
+            backend: match model.backend() {
+                BackendKind::Cpu => DGEMMA_BACKEND_CPU,
+                BackendKind::Reference => DGEMMA_BACKEND_REFERENCE,
+            },
+            parameters: sizes.parameters,
+            file_bytes: sizes.file_bytes,
+            tensor_bytes: sizes.tensor_bytes,
+            files: sizes.parts as u32,
+            tensors: sizes.tensors as u32,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { sized::report(out, &info) }
+    })
+}
+
+/// How many keys the file's metadata has; 0 for NULL. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dgemma_model_metadata_count(model: *const dgemma_model) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { model_of(model) }.map_or(0, |model| model.metadata().entries().len())
+}
+
+/// Key number `index` of the file's metadata, in file order, e.g. "general.architecture".
+///
+/// `model`: not NULL. `index`: below dgemma_model_metadata_count(). `buffer`, `cap`, `len`: see "Buffers" above.
+///
+/// Answers DGEMMA_STATUS_INVALID_ARGUMENT or _BUFFER_TOO_SMALL. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dgemma_model_metadata_key(
+    model: *const dgemma_model,
+    index: usize,
+    buffer: *mut c_char,
+    cap: usize,
+    len: *mut usize,
+) -> dgemma_status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let entries = unsafe { model_of(model)? }.metadata().entries();
+        let (key, _) = entries
+            .get(index)
+            .ok_or_else(|| Error::argument("index", format!("is {index}, but there are {} keys", entries.len())))?;
+        // SAFETY: the caller's promise.
+        unsafe { give_text(key, buffer, cap, len) }
+    })
+}
+
+/// The value of a key of the file's metadata: a string as it is, anything else as JSON.
+///
+/// `model`: not NULL. `key`: UTF-8, not NULL. `buffer`, `cap`, `len`: see "Buffers" above.
+///
+/// Answers DGEMMA_STATUS_INVALID_ARGUMENT, _NOT_FOUND (no such key) or _BUFFER_TOO_SMALL. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dgemma_model_metadata_value(
+    model: *const dgemma_model,
+    key: *const c_char,
+    buffer: *mut c_char,
+    cap: usize,
+    len: *mut usize,
+) -> dgemma_status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (model, key) = unsafe { (model_of(model)?, utf8(key, "key")?) };
+        let value = model.metadata().get(key).ok_or_else(|| Error::NotFound(format!("key `{key}`")))?;
+        let shown = match value {
+            Value::String(s) => s.clone(),
+            other => json(other).to_string(),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { give_text(&shown, buffer, cap, len) }
+    })
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Bool(b) => (*b).into(),
+        Value::String(s) => s.as_str().into(),
+        Value::Array(array) => (0..array.len()).filter_map(|i| array.get(i)).map(|v| json(&v)).collect(),
+        Value::F32(x) => f64::from(*x).into(),
+        Value::F64(x) => (*x).into(),
+        Value::U64(n) => (*n).into(),
+        // Every other integer type fits.
+        other => other.as_integer().and_then(|n| i64::try_from(n).ok()).into(),
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::StopReason;
 use crate::error::Error;
+use std::ffi::c_char;
 
 /// What a call answers. Every value but DGEMMA_STATUS_OK leaves a text for dgemma_last_error().
 #[repr(i32)]
@@ -15,9 +16,9 @@ pub enum dgemma_status {
     Io = 2,
     /// The file is no GGUF file of this architecture, or is damaged. Get or convert it again.
     BadFile = 3,
-    /// The text cannot be encoded with the model's vocabulary.
+    /// The file's vocabulary cannot be used, or cannot encode the text.
     Tokenizer = 4,
-    /// The model's chat template is broken or refuses the prompt. DGEMMA_PROMPT_RAW does without it.
+    /// The model's chat template is broken or refuses the messages. DGEMMA_PROMPT_RAW does without it.
     Template = 5,
     /// Prompt and canvas do not fit into the context. Ask for a larger context_size, or shorten the prompt.
     ContextFull = 6,
@@ -25,8 +26,15 @@ pub enum dgemma_status {
     OutOfMemory = 7,
     /// Given up on request.
     Cancelled = 8,
-    /// The library failed; the text says where. The objects of the call should only be freed.
+    /// The library failed; the text says where. The objects of the call answer so from now on and should be freed;
+    /// others are not concerned.
     Internal = 9,
+    /// What was asked for is not there: a key, a token. Not always a mistake.
+    NotFound = 10,
+    /// The buffer cannot take the result. Its length is reported: call again with room for it.
+    BufferTooSmall = 11,
+    /// Another call is using the object: on another thread, or further up this one, whose callback you are in. Wait for it.
+    Busy = 12,
 }
 
 impl From<&Error> for dgemma_status {
@@ -40,6 +48,9 @@ impl From<&Error> for dgemma_status {
             Error::ContextFull { .. } => Self::ContextFull,
             Error::OutOfMemory { .. } => Self::OutOfMemory,
             Error::Cancelled => Self::Cancelled,
+            Error::NotFound(_) => Self::NotFound,
+            Error::BufferTooSmall { .. } => Self::BufferTooSmall,
+            Error::Busy(_) => Self::Busy,
             Error::Internal(_) => Self::Internal,
         }
     }
@@ -55,7 +66,7 @@ pub enum dgemma_stop_reason {
     MaxTokens = 1,
     /// No further canvas fits into the context.
     ContextFull = 2,
-    /// A callback asked to stop; complete canvases were delivered.
+    /// A callback or a dgemma_canceller asked to stop; complete canvases were delivered.
     Cancelled = 3,
 }
 
@@ -68,4 +79,28 @@ impl From<StopReason> for dgemma_stop_reason {
             StopReason::Cancelled => Self::Cancelled,
         }
     }
+}
+
+/// The name of a status in words, e.g. "context full", for logs; of an unknown number "unknown status".
+///
+/// Lifetime: static; do not free it. Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn dgemma_status_text(status: i32) -> *const c_char {
+    let text = match status {
+        0 => c"ok",
+        1 => c"invalid argument",
+        2 => c"input/output error",
+        3 => c"bad file",
+        4 => c"tokenizer error",
+        5 => c"chat template error",
+        6 => c"context full",
+        7 => c"out of memory",
+        8 => c"cancelled",
+        9 => c"internal error",
+        10 => c"not found",
+        11 => c"buffer too small",
+        12 => c"busy",
+        _ => c"unknown status",
+    };
+    text.as_ptr()
 }

@@ -118,6 +118,14 @@ impl Model {
         }
     }
 
+    /// Which backend it was loaded for.
+    pub fn backend(&self) -> BackendKind {
+        match &self.0.loaded {
+            Loaded::Cpu(..) => BackendKind::Cpu,
+            Loaded::Reference(..) => BackendKind::Reference,
+        }
+    }
+
     /// The vocabulary.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.0.tokenizer

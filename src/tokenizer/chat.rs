@@ -96,7 +96,7 @@ impl ChatTemplate {
         variables.insert("add_generation_prompt", Value::from(add_generation_prompt));
         let render = || self.environment.get_template(NAME)?.render(Value::from(variables));
         let rendered = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("chat template".into()).stack_size(STACK_BYTES);
+            let thread = std::thread::Builder::new().name("dgemma-chat".into()).stack_size(STACK_BYTES);
             Some(thread.spawn_scoped(scope, render).ok()?.join())
         });
         match rendered {

@@ -62,7 +62,7 @@ static void misuse(const char *path) {
     CHECK(dgemma_model_load(path, &params, &model) == DGEMMA_STATUS_INVALID_ARGUMENT);
     CHECK(strstr(dgemma_last_error(), "argument `backend`: is 77") != NULL);
     CHECK(model == NULL);
-    CHECK(dgemma_generate_params_init(&generate, sizeof generate + 8) == DGEMMA_STATUS_INVALID_ARGUMENT);
+    CHECK(dgemma_generate_params_init(&generate, 24) == DGEMMA_STATUS_INVALID_ARGUMENT);
     CHECK(dgemma_generate(NULL, "x", NULL, NULL) == DGEMMA_STATUS_INVALID_ARGUMENT);
     dgemma_model_free(NULL);
 }
