@@ -232,9 +232,19 @@
 #define DGEMMA_KV_DEFAULT 0
 
 /**
- * dgemma_context_params.kv_type: 4 bytes a number.
+ * dgemma_context_params.kv_type: 4 bytes a number, exact.
  */
 #define DGEMMA_KV_F32 1
+
+/**
+ * dgemma_context_params.kv_type: 2 bytes a number, relative error up to 2^-11.
+ */
+#define DGEMMA_KV_F16 2
+
+/**
+ * dgemma_context_params.kv_type: 2 bytes a number, relative error up to 2^-8.
+ */
+#define DGEMMA_KV_BF16 3
 
 /**
  * dgemma_block_params.slots: starts from a random token.

@@ -6,6 +6,7 @@ use super::model::{dgemma_model, model_of};
 use super::shared::Shared;
 use super::sized::{self, Growable};
 use super::status::dgemma_status;
+use crate::backend::KvType;
 use crate::engine::{Context, ContextParams};
 use crate::error::{Error, Result};
 use std::ffi::{c_char, c_int, c_void};
@@ -45,8 +46,12 @@ unsafe impl Growable for dgemma_context_params {
 
 /// dgemma_context_params.kv_type: the library's choice, DGEMMA_KV_F32 today.
 pub const DGEMMA_KV_DEFAULT: u32 = 0;
-/// dgemma_context_params.kv_type: 4 bytes a number.
+/// dgemma_context_params.kv_type: 4 bytes a number, exact.
 pub const DGEMMA_KV_F32: u32 = 1;
+/// dgemma_context_params.kv_type: 2 bytes a number, relative error up to 2^-11.
+pub const DGEMMA_KV_F16: u32 = 2;
+/// dgemma_context_params.kv_type: 2 bytes a number, relative error up to 2^-8.
+pub const DGEMMA_KV_BF16: u32 = 3;
 
 const DEFAULTS: dgemma_context_params = dgemma_context_params {
     struct_size: size_of::<dgemma_context_params>(),
@@ -105,10 +110,14 @@ pub(super) fn boxed(context: Context, seed: u64) -> *mut dgemma_context {
 }
 
 fn checked(p: &dgemma_context_params) -> Result<ContextParams> {
-    if p.kv_type > DGEMMA_KV_F32 {
-        return Err(Error::argument("kv_type", format!("is {}, expected a DGEMMA_KV_* value", p.kv_type)));
-    }
-    Ok(ContextParams { size: p.context_size, chunk: p.chunk as usize })
+    let kv = match p.kv_type {
+        DGEMMA_KV_DEFAULT => KvType::default(),
+        DGEMMA_KV_F32 => KvType::F32,
+        DGEMMA_KV_F16 => KvType::F16,
+        DGEMMA_KV_BF16 => KvType::Bf16,
+        other => return Err(Error::argument("kv_type", format!("is {other}, expected a DGEMMA_KV_* value"))),
+    };
+    Ok(ContextParams { size: p.context_size, chunk: p.chunk as usize, kv })
 }
 
 /// Frees a context; NULL is fine. Blocks made from it stay usable and hold its memory until they are freed. May be called
