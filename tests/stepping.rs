@@ -4,7 +4,7 @@
 mod common;
 use common::*;
 use dgemma::engine::{BackendKind, Block, Context, Event, GenerateParams, Model, Slot, Start};
-use dgemma::sampler::{SamplerParams, StableRule};
+use dgemma::sampler::{Recorder, SamplerParams, StableRule};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -223,9 +223,32 @@ fn steps_by_hand_give_the_text_of_generate() {
     let perf = parts.perf();
     assert_eq!(perf.steps, u64::from(result.perf.total_steps()));
     assert_eq!((perf.prefill_tokens, perf.committed), (prompt.len() as u64, result.tokens.len()));
-    assert!(perf.denoise.as_nanos() > 0 && perf.prefill.as_nanos() > 0);
+    let phases = perf.phases;
+    let parts_sum = phases.attention + phases.feed_forward + phases.head;
+    assert!(phases.attention.as_nanos() > 0 && phases.feed_forward.as_nanos() > 0 && phases.head.as_nanos() > 0);
+    assert!(parts_sum <= perf.denoise + perf.prefill, "{perf:?}");
     parts.reset();
-    assert_eq!((parts.tokens().len(), parts.encoded(), parts.perf().steps), (0, 0, 0));
+    assert_eq!((parts.tokens().len(), parts.encoded(), parts.perf()), (0, 0, Default::default()));
+}
+
+/// A recording of the noise gives the same generation without the seed.
+#[test]
+fn a_recorded_generation_can_be_replayed() {
+    let (model, mut context) = micro(BackendKind::Cpu);
+    let prompt = context.tokens().to_vec();
+    let mut params = GenerateParams { max_tokens: 40, ignore_eog: true, ..GenerateParams::new(&model) };
+    (params.sampler.seed, params.sampler.steps) = (77, 6);
+    let mut noise = context.noise(77);
+    let mut recorder = Recorder::new(&mut noise);
+    let first = context.generate_with_noise(&params, &mut recorder, |_| ControlFlow::Continue(())).unwrap();
+    let mut recording = recorder.recording;
+    assert_eq!(recording.canvases.len(), 3);
+    context.set_tokens(&prompt).unwrap();
+    let plain = context.generate(&params, |_| ControlFlow::Continue(())).unwrap();
+    context.set_tokens(&prompt).unwrap();
+    params.sampler.seed = 1;
+    let again = context.generate_with_noise(&params, &mut recording, |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((&first.tokens, &plain.tokens), (&again.tokens, &again.tokens));
 }
 
 /// Every second token of the right answer is pinned, the others are noise: the gaps are filled with what belongs there.

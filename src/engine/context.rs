@@ -93,8 +93,8 @@ impl Context {
     }
 
     /// Totals of what this context did.
-    pub fn perf(&self) -> &ContextPerf {
-        &self.perf
+    pub fn perf(&self) -> ContextPerf {
+        ContextPerf { phases: self.runner.phases(), ..self.perf }
     }
 
     /// Forgets everything, a pending cancel and the totals included; a fresh context in the memory of the old one.
@@ -103,6 +103,7 @@ impl Context {
         self.cancel.clear();
         (self.soft_of, self.hidden_of) = (0, 0);
         self.perf = ContextPerf::default();
+        self.runner.reset_phases();
     }
 
     /// The stop button of this context's calls.

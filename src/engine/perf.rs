@@ -1,5 +1,6 @@
 //! What things cost.
 
+use crate::model::Phases;
 use std::time::Duration;
 
 /// What a generation cost.
@@ -41,6 +42,8 @@ pub struct ContextPerf {
     pub scorings: u64,
     /// Time spent in them, encoding excluded.
     pub scoring: Duration,
+    /// Where the time of encoding, steps and scorings went.
+    pub phases: Phases,
     /// Tokens committed by generations and [`Context::commit`](super::Context::commit).
     pub committed: usize,
 }

@@ -14,6 +14,7 @@ use super::weights::{LayerWeights, Weights};
 use crate::backend::{AttentionShape, Backend, ExpertWeights, KvLayer, KvType, Mask};
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// One pass over the layers: which rows, and who may stop it.
 pub struct Pass<'a> {
@@ -31,9 +32,13 @@ pub fn prompt<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, kv: &mut KvCa
     b.embed(&w.embedding, pass.ids, scale, &mut s.x)?;
     for (i, (shape, layer)) in w.config.layers.iter().zip(&w.layers).enumerate() {
         check(pass.cancel)?;
+        let clock = Instant::now();
         attention(b, w, shape, layer, s, &kv.layers[i], pass, Mask::Causal)?;
         b.kv_append(&s.k, &s.v, rows, pass.start, &mut kv.layers[i])?;
+        s.phases.attention += clock.elapsed();
+        let clock = Instant::now();
         feed_forward(b, w, layer, s, rows, layer.prompt_scalar)?;
+        s.phases.feed_forward += clock.elapsed();
     }
     Ok(())
 }
@@ -60,8 +65,12 @@ pub fn canvas<B: Backend>(
     b.rms_norm_in_place(&mut s.x, None, rows, c.hidden, c.eps)?;
     for (i, (shape, layer)) in c.layers.iter().zip(&w.layers).enumerate() {
         check(pass.cancel)?;
+        let clock = Instant::now();
         attention(b, w, shape, layer, s, &kv.layers[i], pass, Mask::Canvas)?;
+        s.phases.attention += clock.elapsed();
+        let clock = Instant::now();
         feed_forward(b, w, layer, s, rows, layer.canvas_scalar)?;
+        s.phases.feed_forward += clock.elapsed();
     }
     Ok(())
 }

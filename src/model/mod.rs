@@ -12,4 +12,5 @@ pub mod weights;
 pub use config::{Config, LayerShape};
 pub use kv_bytes::KvBytes;
 pub use runner::{KvRows, Runner, Session, SessionSizes};
+pub use state::Phases;
 pub use weights::Weights;

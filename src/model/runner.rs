@@ -5,12 +5,13 @@ use super::config::Config;
 use super::forward::{self, Pass};
 use super::kv_bytes::KvBytes;
 use super::kv_cache::KvCache;
-use super::state::State;
+use super::state::{Phases, State};
 use super::weights::Weights;
 use crate::backend::{Backend, HeadParams, HeadStats, HeadWeights, KvType};
 use crate::error::Result;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 /// One layer's cached prompt rows, read back: `[heads, positions, head_dim]` each.
 #[derive(Clone, Debug)]
@@ -81,6 +82,10 @@ pub trait Runner: Send {
     fn import(&mut self, layer: usize, rows: &KvBytes) -> Result<()>;
     /// A runner of the same sizes without K/V, on the same weights.
     fn sibling(&self) -> Result<Box<dyn Runner>>;
+    /// Where the time went so far.
+    fn phases(&self) -> Phases;
+    /// Starts that count from zero.
+    fn reset_phases(&mut self);
     /// Bytes of (K/V, activations). What a step needs beside them for its time is not counted.
     fn memory(&self) -> (usize, usize);
 }
@@ -146,7 +151,9 @@ impl<B: Backend> Runner for Session<B> {
             forward::finish(&**backend, weights, state, canvas.len())?;
             let embedding = &weights.embedding;
             let matrices = HeadWeights { table: weights.head.as_ref().unwrap_or(embedding), embedding };
+            let clock = Instant::now();
             backend.head(matrices, &state.normed, canvas.len(), head, &mut state.next_soft, stats)?;
+            state.phases.head += clock.elapsed();
             std::mem::swap(&mut state.soft, &mut state.next_soft);
             Ok(())
         })
@@ -187,7 +194,10 @@ impl<B: Backend> Runner for Session<B> {
         backend.run(|| {
             pick_rows(&**backend, state, weights.config.hidden, rows)?;
             let table = weights.head.as_ref().unwrap_or(&weights.embedding);
-            backend.log_probs(table, &state.branch, rows.len(), weights.config.softcap, wanted, cancel, out)
+            let clock = Instant::now();
+            backend.log_probs(table, &state.branch, rows.len(), weights.config.softcap, wanted, cancel, out)?;
+            state.phases.head += clock.elapsed();
+            Ok(())
         })
     }
 
@@ -243,6 +253,14 @@ impl<B: Backend> Runner for Session<B> {
 
     fn sibling(&self) -> Result<Box<dyn Runner>> {
         Ok(Box::new(Session::new(self.backend.clone(), self.weights.clone(), self.sizes)?))
+    }
+
+    fn phases(&self) -> Phases {
+        self.state.phases
+    }
+
+    fn reset_phases(&mut self) {
+        self.state.phases = Phases::default();
     }
 
     fn memory(&self) -> (usize, usize) {

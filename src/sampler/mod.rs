@@ -5,12 +5,14 @@ mod accept;
 mod bias;
 mod noise;
 pub mod philox;
+mod record;
 mod stable;
 mod stop;
 
 pub use accept::accept;
 pub use bias::MAX_BIAS;
 pub use noise::{Noise, PhiloxNoise, Purpose, RecordedNoise, StepNoise};
+pub use record::Recorder;
 pub use stable::StableRule;
 pub use stop::Stability;
 
