@@ -6,7 +6,7 @@ use crate::pipeline;
 use crate::plan::{self, Step};
 use crate::tokenizer::Tokenizer;
 use crate::types::Types;
-use crate::{json, metadata, mix};
+use crate::{gguf_input, json, metadata, mix};
 use dgemma::Result;
 use dgemma::gguf::Value;
 use dgemma::gguf::writer::{Plan, Writer};
@@ -24,6 +24,8 @@ pub struct Options {
     pub split_max_bytes: u64,
     /// Threads; 0: one per core. The file does not depend on it.
     pub threads: usize,
+    /// Whether tensors of a GGUF file that have lost something may become larger.
+    pub allow_requantize: bool,
 }
 
 impl Options {
@@ -41,8 +43,12 @@ pub struct Prepared {
     pub steps: Vec<Step>,
 }
 
-/// Reads everything in `directory` but the weights themselves, and checks it.
-pub fn prepare(directory: &Path, options: &Options) -> Result<Prepared> {
+/// Reads everything in `input`, a checkpoint's directory or a GGUF file, but the weights themselves, and checks it.
+pub fn prepare(input: &Path, options: &Options) -> Result<Prepared> {
+    if input.is_file() { gguf_input::prepare(input, options) } else { prepare_checkpoint(input, options) }
+}
+
+fn prepare_checkpoint(directory: &Path, options: &Options) -> Result<Prepared> {
     let config = Config::read(directory)?;
     let tokenizer = Tokenizer::read(directory, &config)?;
     let checkpoint = Checkpoint::open(directory)?;
@@ -53,9 +59,9 @@ pub fn prepare(directory: &Path, options: &Options) -> Result<Prepared> {
     Ok(Prepared { keys, steps })
 }
 
-/// Converts the checkpoint in `directory` to the file `out`, which is not touched unless all goes well.
-pub fn run(directory: &Path, out: &Path, options: &Options) -> Result<()> {
-    write(out, prepare(directory, options)?, options)
+/// Converts `input`, a checkpoint's directory or a GGUF file, to the file `out`, which is not touched unless all goes well.
+pub fn run(input: &Path, out: &Path, options: &Options) -> Result<()> {
+    write(out, prepare(input, options)?, options)
 }
 
 /// Writes the file `out`, or leaves what is there.

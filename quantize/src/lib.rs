@@ -8,7 +8,7 @@
 //! it; [`dry_run`] shows what it would be. [`inspect`] and [`inspect_json`] show what is in one, [`diff`] and [`compare`]
 //! what is different between two.
 //!
-//! [`synth`] makes models up. [`collect`] runs a model on texts ([`samples`]) to measure an importance matrix ([`imatrix`]).
+//! [`gguf_input`] reads GGUF files instead of checkpoints. [`synth`] makes models up. [`collect`] runs a model on texts ([`samples`]) to measure an importance matrix ([`imatrix`]).
 
 pub mod checkpoint;
 pub mod collect;
@@ -19,6 +19,7 @@ pub mod diff;
 pub mod dry_run;
 pub mod e4m3;
 pub mod fp8;
+pub mod gguf_input;
 pub mod imatrix;
 pub mod inputs;
 pub mod inspect;

@@ -19,10 +19,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a GGUF file from a Hugging Face checkpoint directory
+    /// Make a GGUF file from a Hugging Face checkpoint directory, or from another GGUF file
     Convert {
-        /// Directory with config.json, tokenizer.json and *.safetensors
-        hf_dir: PathBuf,
+        /// Directory with config.json, tokenizer.json and *.safetensors; or a GGUF file, of a split set part 1
+        input: PathBuf,
         /// The file to write; it appears when it is complete
         #[arg(required_unless_present = "dry_run")]
         out: Option<PathBuf>,
@@ -37,6 +37,9 @@ enum Command {
         /// Threads; the file does not depend on it [default: one per core]
         #[arg(long, default_value_t = 0, hide_default_value = true)]
         threads: usize,
+        /// Let quantized tensors of a GGUF file become larger ones, which are no better
+        #[arg(long)]
+        allow_requantize: bool,
         /// Only list the tensors that would be written, with types and sizes
         #[arg(long)]
         dry_run: bool,
@@ -153,22 +156,24 @@ fn size(text: &str) -> std::result::Result<u64, String> {
 fn run(command: Command) -> Result<ExitCode> {
     let mut stdout = std::io::stdout().lock();
     match command {
-        Command::Convert { hf_dir, out, types, name, split_max_size, threads, dry_run } => {
+        Command::Convert { input, out, types, name, split_max_size, threads, allow_requantize, dry_run } => {
             let options = convert::Options {
                 types: types.parse()?,
                 name,
                 split_max_bytes: split_max_size.unwrap_or_default(),
                 threads,
+                allow_requantize,
             };
             match out.filter(|_| !dry_run) {
-                Some(out) => convert::run(&hf_dir, &out, &options),
-                None => dry_run::of_checkpoint(&hf_dir, &options, &mut stdout),
+                Some(out) => convert::run(&input, &out, &options),
+                None => dry_run::of_checkpoint(&input, &options, &mut stdout),
             }
         }
         Command::Plan { shape, types } => dry_run::of_shape(&shapes::named(&shape)?, &types.parse()?, &mut stdout),
         Command::Synth { out, shape, seed, types, name, split_max_size, threads } => {
             let split_max_bytes = split_max_size.unwrap_or_default();
-            let options = convert::Options { types: types.parse()?, name, split_max_bytes, threads };
+            let types = types.parse()?;
+            let options = convert::Options { types, name, split_max_bytes, threads, ..Default::default() };
             synth::run(&out, &shapes::named(&shape)?, seed, &options)
         }
         Command::Imatrix { model, out, options } => collect::run(&model, &out, &options),
