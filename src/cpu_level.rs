@@ -10,6 +10,10 @@ pub struct Avx2(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(());
 
+/// Proof of AVX-512 VNNI (8-bit dot products), and of everything before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512Vnni(());
+
 /// The instruction sets that the kernels distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpuLevel {
@@ -19,6 +23,8 @@ pub enum CpuLevel {
     Avx2(Avx2),
     /// x86-64 with AVX-512.
     Avx512(Avx512),
+    /// x86-64 with AVX-512 and VNNI.
+    Avx512Vnni(Avx512Vnni),
 }
 
 impl Avx2 {
@@ -48,11 +54,26 @@ impl Avx512 {
     }
 }
 
+impl Avx512Vnni {
+    /// The token, where the processor and the system support it.
+    pub fn detect() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512vnni") && Avx512::detect().is_some() {
+            return Some(Avx512Vnni(()));
+        }
+        None
+    }
+}
+
 impl CpuLevel {
     /// Every level this processor has, the plainest first.
     pub fn available() -> Vec<CpuLevel> {
-        let levels =
-            [Some(CpuLevel::Scalar), Avx2::detect().map(CpuLevel::Avx2), Avx512::detect().map(CpuLevel::Avx512)];
+        let levels = [
+            Some(CpuLevel::Scalar),
+            Avx2::detect().map(CpuLevel::Avx2),
+            Avx512::detect().map(CpuLevel::Avx512),
+            Avx512Vnni::detect().map(CpuLevel::Avx512Vnni),
+        ];
         levels.into_iter().flatten().collect()
     }
 
@@ -61,12 +82,13 @@ impl CpuLevel {
         Self::available().pop().unwrap_or(CpuLevel::Scalar)
     }
 
-    /// `scalar`, `avx2` or `avx512`.
+    /// `scalar`, `avx2`, `avx512` or `avx512vnni`.
     pub fn name(self) -> &'static str {
         match self {
             CpuLevel::Scalar => "scalar",
             CpuLevel::Avx2(_) => "avx2",
             CpuLevel::Avx512(_) => "avx512",
+            CpuLevel::Avx512Vnni(_) => "avx512vnni",
         }
     }
 }
@@ -91,7 +113,7 @@ macro_rules! leveled {
                     // SAFETY: the token proves the features.
                     $crate::cpu_level::CpuLevel::Avx2(_) => unsafe { avx2($($arg),*) },
                     // SAFETY: the token proves the features.
-                    $crate::cpu_level::CpuLevel::Avx512(_) => unsafe { avx512($($arg),*) },
+                    $crate::cpu_level::CpuLevel::Avx512(_) | $crate::cpu_level::CpuLevel::Avx512Vnni(_) => unsafe { avx512($($arg),*) },
                 }
             }
             #[cfg(not(target_arch = "x86_64"))]

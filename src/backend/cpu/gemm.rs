@@ -38,7 +38,7 @@ pub unsafe fn gemm(
             #[cfg(target_arch = "x86_64")]
             CpuLevel::Avx2(_) => x86::avx2(m, n, k, a, b, c, accumulate),
             #[cfg(target_arch = "x86_64")]
-            CpuLevel::Avx512(_) => x86::avx512(m, n, k, a, b, c, accumulate),
+            CpuLevel::Avx512(_) | CpuLevel::Avx512Vnni(_) => x86::avx512(m, n, k, a, b, c, accumulate),
             #[cfg(not(target_arch = "x86_64"))]
             _ => scalar(m, n, k, a, b, c, accumulate),
         }

@@ -26,17 +26,24 @@ pub fn rows_mut(x: &mut [f32], width: usize, cost_per_element: usize, f: impl Fn
 }
 
 /// A pointer into an output that several tasks write at places of their own.
-#[derive(Clone, Copy)]
-pub struct Shared(*mut f32);
+pub struct Shared<T = f32>(*mut T);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 // SAFETY: a plain address; every use of it is unsafe and states who writes where.
-unsafe impl Send for Shared {}
+unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl Shared {
+impl<T> Shared<T> {
     /// The start of `x`.
-    pub fn new(x: &mut [f32]) -> Self {
+    pub fn new(x: &mut [T]) -> Self {
         Shared(x.as_mut_ptr())
     }
 
@@ -44,7 +51,7 @@ impl Shared {
     ///
     /// # Safety
     /// `at` lies inside the slice this was made from.
-    pub unsafe fn at(self, at: usize) -> *mut f32 {
+    pub unsafe fn at(self, at: usize) -> *mut T {
         // SAFETY: the caller's promise.
         unsafe { self.0.add(at) }
     }

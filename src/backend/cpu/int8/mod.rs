@@ -1,0 +1,103 @@
+//! Products in integers: `out = x * weight^T` with quantized weights, x rounded to 8 bits.
+//!
+//! A canvas pass is bound by arithmetic on a processor, and 8-bit dot products run at four times the speed of f32 ones.
+//! The formats of quantized weights are small unsigned codes under scales already ([`Codes`]); so
+//!
+//! ```text
+//! x[t, j]  ~ dx[t, b] * q[t, j]                        b = j / 32: q in -127..=127, dx = max |x| / 127
+//! w[r, j]  = s[r, g] * (u[r, j] - offset)              g = j / group: formats with an offset, or
+//!          = s[r, g] * u[r, j] - m[r, g]               formats with minimums
+//!
+//! sum over j of x w = sum over g of dx s (dot(q, u) - offset sum(q))           the bracket is an exact integer
+//!                  or sum over g of dx s dot(q, u) - dx sum(q) m
+//! ```
+//!
+//! The dot products of a group are exact; each group then costs one conversion and one or two multiply-adds, in
+//! ascending order of g for every element of out, however rows and threads are cut. The only error is the rounding of x:
+//! at most dx / 2 per element.
+//!
+//! - `activations.rs`: x in 8 bits, and what the brackets need of it
+//! - `panel.rs`: 16 weight rows unpacked, once for all rows of x, in the order in which the kernels read them
+//! - `scalar.rs`, `x86.rs`: the kernels, one per instruction set, for any format
+
+mod activations;
+mod panel;
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use activations::Activations;
+pub use panel::PANEL;
+
+use super::gemm::Rows;
+use super::matmul::RowRange;
+use crate::cpu_level::CpuLevel;
+use crate::quant::Codes;
+use panel::Panel;
+use std::cell::RefCell;
+
+/// Columns that share a scale of x.
+pub const COLS: usize = 32;
+
+/// The rows of x that a product is for.
+#[derive(Clone, Copy)]
+pub enum Which<'a> {
+    /// This many, from that one on.
+    From(usize, usize),
+    /// These.
+    These(&'a [u32]),
+}
+
+impl Which<'_> {
+    fn len(self) -> usize {
+        match self {
+            Which::From(_, n) => n,
+            Which::These(rows) => rows.len(),
+        }
+    }
+
+    fn get(self, i: usize) -> usize {
+        match self {
+            Which::From(first, _) => first + i,
+            Which::These(rows) => rows[i] as usize,
+        }
+    }
+}
+
+thread_local! {
+    static PANEL_MEMORY: RefCell<Panel> = RefCell::new(Panel::default());
+}
+
+/// The product of some rows of x with the weight rows of `range`. `x` was made for the weight's codes.
+///
+/// # Safety
+/// `rows.len()` rows of `range.n` elements at `out` are writable by this task alone.
+pub unsafe fn tile_product(level: CpuLevel, codes: &Codes, range: RowRange, x: &Activations, rows: Which, out: Rows<*mut f32>) {
+    PANEL_MEMORY.with_borrow_mut(|panel| {
+        for j in (0..range.n).step_by(PANEL) {
+            let width = (range.n - j).min(PANEL);
+            panel.fill(level, codes, &RowRange { first: range.first + j, n: width, ..range });
+            // SAFETY: columns j..j + width of out, by the caller's promise.
+            let out = Rows { at: unsafe { out.at.add(j) }, ..out };
+            // SAFETY: as above; the level's token proves what the kernel needs.
+            unsafe { product(level, panel, x, rows, width, out) };
+        }
+    });
+}
+
+/// # Safety
+/// As [`tile_product`], with `width` columns of out.
+unsafe fn product(level: CpuLevel, panel: &Panel, x: &Activations, rows: Which, width: usize, out: Rows<*mut f32>) {
+    assert!(panel.columns == x.columns && panel.group == x.group);
+    assert!((0..rows.len()).all(|i| rows.get(i) < x.rows));
+    // SAFETY: the caller's promise; the sizes of x and of the panel agree.
+    unsafe {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            CpuLevel::Avx512Vnni(_) => x86::product_vnni(panel, x, rows, width, out),
+            #[cfg(target_arch = "x86_64")]
+            CpuLevel::Avx2(_) | CpuLevel::Avx512(_) => x86::product_avx2(panel, x, rows, width, out),
+            _ => scalar::product(panel, x, rows, width, out),
+        }
+    }
+}
