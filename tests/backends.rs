@@ -41,7 +41,7 @@ impl Numbers {
 }
 
 fn cpus() -> Vec<(String, Cpu)> {
-    let cpu = |level: CpuLevel| (format!("cpu {}", level.name()), Cpu::new(2, level).unwrap());
+    let cpu = |level: CpuLevel| (format!("cpu {}", level.name()), Cpu::new(2, level).unwrap().exact(true));
     CpuLevel::available().into_iter().map(cpu).collect()
 }
 
@@ -94,6 +94,46 @@ fn matmul_and_embed_in_every_format() {
                 b.embed(&b.weight(weight.clone()).unwrap(), &ids, 1.5, &mut out).unwrap();
                 download(b, &out, rows * k)
             });
+        }
+    }
+}
+
+/// Products in integers. The first bound is what rounding x to 8 bits can do: half a step of x, max |x| / 127 / 2, times
+/// the sum of the weights' magnitudes. The second is against the plain code for the same integers, which differs in the
+/// rounding of sums only. More than 64 rows, more rows of x than a kernel takes at once, and rows in any number.
+#[test]
+fn products_in_integers_in_every_format() {
+    for format in quant::FORMATS.iter().filter(|f| f.codes.is_some()) {
+        for (n, k, rows) in [(70, 256, 33), (1, 512, 1), (64, 768, 7), (130, 2816, 3), (17, 1280, 12)] {
+            let mut r = Numbers(1);
+            let (weight, x) = (r.tensor(format, &[k, n]), r.vec(rows * k));
+            let mut decoded = vec![0.0; n * k];
+            (format.decode)(&weight.data, &mut decoded);
+            let product = |cpu: Cpu| {
+                let mut out = cpu.buffer(rows * n, "test").unwrap();
+                let (w, x) = (cpu.weight(weight.clone()).unwrap(), upload(&cpu, &x));
+                cpu.run(|| cpu.matmul(&w, &x, rows, &mut out).unwrap());
+                out
+            };
+            let exact = product(Cpu::new(1, CpuLevel::Scalar).unwrap().exact(true));
+            let plain = product(Cpu::new(1, CpuLevel::Scalar).unwrap());
+            assert_ne!(exact, plain, "{}: no integers were used", format.name);
+            let magnitudes = decoded.chunks(k).map(|w| w.iter().map(|w| w.abs()).sum::<f32>());
+            for (j, magnitude) in magnitudes.enumerate() {
+                for i in 0..rows {
+                    let bound = 1.0 / 127.0 / 2.0 * magnitude * 1.001 + 1e-6;
+                    let (got, want) = (plain[i * n + j], exact[i * n + j]);
+                    assert!((got - want).abs() <= bound, "{} {i},{j}: {got}, expected {want} +- {bound}", format.name);
+                }
+            }
+            let size = decoded.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+            for level in CpuLevel::available() {
+                for threads in [1, 2] {
+                    let what = format!("integer matmul {} {rows}x{n}x{k}, {}", format.name, level.name());
+                    let got = product(Cpu::new(threads, level).unwrap());
+                    assert_close(&what, &got, &plain, 2e-5 * (k as f32).sqrt() * size);
+                }
+            }
         }
     }
 }

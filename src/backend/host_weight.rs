@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gguf::{Bytes, Tensor};
-use crate::quant::Format;
+use crate::quant::{Codes, Format};
 
 /// A matrix `[rows, cols]`, or a stack of them seen as one tall matrix `[count * rows, cols]`.
 pub struct HostWeight {
@@ -13,6 +13,8 @@ pub struct HostWeight {
     pub rows: usize,
     /// Elements per row.
     pub cols: usize,
+    /// The integers in it, where products may use them: never for floats, and not in a backend that was asked to be exact.
+    pub codes: Option<&'static Codes>,
 }
 
 impl HostWeight {
@@ -26,7 +28,8 @@ impl HostWeight {
         if rows.checked_mul(count).and_then(|n| n.checked_mul(row_bytes)) != Some(tensor.data.len()) {
             return Err(bad());
         }
-        Ok(HostWeight { format: tensor.format, data: tensor.data, row_bytes, rows, cols })
+        let codes = tensor.format.codes.as_ref();
+        Ok(HostWeight { format: tensor.format, data: tensor.data, row_bytes, rows, cols, codes })
     }
 
     /// Elements per block of the format: the granularity of `decode`'s columns.
@@ -34,12 +37,22 @@ impl HostWeight {
         self.format.block
     }
 
+    /// How it is stored.
+    pub fn format(&self) -> &'static Format {
+        self.format
+    }
+
+    /// The bytes of columns `col..col + n` of row `row` (counted over the whole stack); both ends on block borders.
+    #[inline]
+    pub fn stored(&self, row: usize, col: usize, n: usize) -> &[u8] {
+        let start = row * self.row_bytes + col / self.format.block * self.format.block_bytes;
+        &self.data[start..start + n / self.format.block * self.format.block_bytes]
+    }
+
     /// Decodes columns `col..col + out.len()` of row `row` (counted over the whole stack); both ends on block borders.
     #[inline]
     pub fn decode(&self, row: usize, col: usize, out: &mut [f32]) {
-        let start = row * self.row_bytes + col / self.format.block * self.format.block_bytes;
-        let len = out.len() / self.format.block * self.format.block_bytes;
-        (self.format.decode)(&self.data[start..start + len], out);
+        (self.format.decode)(self.stored(row, col, out.len()), out);
     }
 }
 

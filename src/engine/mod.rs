@@ -86,7 +86,8 @@ impl Model {
     pub fn from_gguf(mut file: Gguf, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
         let loaded = match params.backend {
             BackendKind::Cpu => {
-                let cpu = Cpu::new(params.threads, params.cpu_level.unwrap_or_else(CpuLevel::best))?;
+                let cpu =
+                    Cpu::new(params.threads, params.cpu_level.unwrap_or_else(CpuLevel::best))?.exact(params.exact);
                 let weights = Weights::load(&cpu, &file, progress)?;
                 Loaded::Cpu(Arc::new(cpu), Arc::new(weights))
             }

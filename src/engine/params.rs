@@ -22,6 +22,9 @@ pub struct ModelParams {
     pub threads: usize,
     /// Instruction set of the CPU backend; `None`: the best one. For tests and comparisons.
     pub cpu_level: Option<CpuLevel>,
+    /// Compute all products of the CPU backend in f32. By default, those with quantized weights round their other operand
+    /// to 8 bits, which is several times faster; what that costs in accuracy is in `tests/bench/SPEED.md`.
+    pub exact: bool,
     /// Read the file into memory instead of mapping it. Loading takes longer and the memory is not shared with other
     /// processes; in exchange the file can be changed or removed afterwards.
     pub read: bool,

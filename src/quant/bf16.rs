@@ -8,7 +8,7 @@
 use super::{Format, codec, decoding, encoding};
 
 /// The descriptor.
-pub static BF16: Format = Format { name: "BF16", id: 30, block: 1, block_bytes: 2, decode, encode };
+pub static BF16: Format = Format { name: "BF16", id: 30, block: 1, block_bytes: 2, decode, encode, codes: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

@@ -339,3 +339,35 @@ fn odd_importance_is_survived() {
         }
     }
 }
+
+/// Protects products in integers: codes, scales and minimums say the same as the decoder.
+#[test]
+fn codes_mean_what_the_decoder_says() {
+    let mut noise = Noise(9);
+    for format in FORMATS {
+        let Some(codes) = &format.codes else {
+            assert_eq!(format.block, 1, "{}", format.name);
+            continue;
+        };
+        let blocks = 40;
+        let src: Vec<u8> = (0..blocks).flat_map(|_| noise.bytes(format.block_bytes)).collect();
+        let (n, groups) = (blocks * format.block, blocks * format.block / codes.group);
+        let (mut all, mut scales, mut mins) = (vec![0; n], vec![f32::NAN; groups], vec![0.0; groups]);
+        (codes.unpack)(&src, &mut all, &mut scales, &mut mins);
+        for (i, expected) in decoded(format, &src).into_iter().enumerate() {
+            let (code, group) = (f32::from(all[i]), i / codes.group);
+            let got = match codes.offset {
+                Some(offset) => scales[group] * (code - f32::from(offset)),
+                None => scales[group] * code - mins[group],
+            };
+            assert!(
+                got == expected || got.is_nan() && expected.is_nan(),
+                "{} {i}: {got}, expected {expected}",
+                format.name
+            );
+            assert!(all[i] <= codes.largest);
+        }
+        assert!(codes.largest <= 63 || codes.offset == Some(128));
+        assert!([16, 32].contains(&codes.group) && format.block.is_multiple_of(codes.group));
+    }
+}

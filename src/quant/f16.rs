@@ -8,7 +8,7 @@
 use super::{Format, codec, decoding, encoding};
 
 /// The descriptor.
-pub static F16: Format = Format { name: "F16", id: 1, block: 1, block_bytes: 2, decode, encode };
+pub static F16: Format = Format { name: "F16", id: 1, block: 1, block_bytes: 2, decode, encode, codes: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

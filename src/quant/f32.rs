@@ -3,7 +3,7 @@
 use super::{Format, codec, decoding, encoding};
 
 /// The descriptor.
-pub static F32: Format = Format { name: "F32", id: 0, block: 1, block_bytes: 4, decode, encode };
+pub static F32: Format = Format { name: "F32", id: 0, block: 1, block_bytes: 4, decode, encode, codes: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

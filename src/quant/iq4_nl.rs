@@ -7,14 +7,17 @@
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::scale::{self, Grid};
-use super::{Format, codec, decoding, field, field_mut, half, set_half};
+use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
 const _: () = assert!(BYTES == 18);
 
+const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack };
+
 /// The descriptor.
-pub static IQ4_NL: Format = Format { name: "IQ4_NL", id: 20, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static IQ4_NL: Format =
+    Format { name: "IQ4_NL", id: 20, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 /// What the codes stand for.
 const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -22,7 +25,16 @@ const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 3
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
         for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-            unpack(half::<0, BYTES>(block), field::<2, 16, BYTES>(block), x);
+            decode_block(half::<0, BYTES>(block), field::<2, 16, BYTES>(block), x);
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
+        for (block, codes, scale) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales) {
+            *scale = [half::<0, BYTES>(block)];
+            integers(field::<2, 16, BYTES>(block), codes);
         }
     }
 }
@@ -80,20 +92,27 @@ pub(super) const ENDS: [f32; 16] = [
 /// The values of 32 codes times `scale`. Adds up the steps, as bytes: that is quicker than a table where vectors are wide,
 /// and no slower elsewhere.
 #[inline(always)]
-pub(super) fn unpack(scale: f32, qs: &[u8; 16], x: &mut [f32; BLOCK]) {
+pub(super) fn decode_block(scale: f32, qs: &[u8; 16], x: &mut [f32; BLOCK]) {
+    let mut values = [0; BLOCK];
+    integers(qs, &mut values);
+    for j in 0..BLOCK {
+        x[j] = scale * f32::from((values[j] ^ 128) as i8);
+    }
+}
+
+/// What the codes of a block stand for, plus 128.
+#[inline(always)]
+pub(super) fn integers(qs: &[u8; 16], values: &mut [u8; BLOCK]) {
     let mut codes = [0u8; BLOCK];
     for j in 0..16 {
         codes[j] = qs[j] & 15;
         codes[j + 16] = qs[j] >> 4;
     }
-    let mut values = [VALUES[0] as u8; BLOCK];
+    *values = [VALUES[0] as u8 ^ 128; BLOCK];
     for k in 1..16 {
         for j in 0..BLOCK {
             values[j] = values[j].wrapping_add(if codes[j] >= k as u8 { step(k) } else { 0 });
         }
-    }
-    for j in 0..BLOCK {
-        x[j] = scale * f32::from(values[j] as i8);
     }
 }
 

@@ -11,14 +11,17 @@
 
 use super::iq4_nl::{self, Values};
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
-use super::{Format, codec, decoding, field, field_mut, half, scale, set_half};
+use super::{Codes, Format, codec, decoding, field, field_mut, half, scale, set_half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 136);
 
+const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack };
+
 /// The descriptor.
-pub static IQ4_XS: Format = Format { name: "IQ4_XS", id: 23, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static IQ4_XS: Format =
+    Format { name: "IQ4_XS", id: 23, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -29,7 +32,23 @@ codec! {
             let (qs, _) = field::<8, 128, BYTES>(block).as_chunks::<16>();
             for (k, (qs, x)) in qs.iter().zip(x.as_chunks_mut::<32>().0).enumerate() {
                 let s = low[k / 2] >> (4 * (k % 2)) & 15 | ((high >> (2 * k) & 3) as u8) << 4;
-                iq4_nl::unpack(d * f32::from(s as i8 - 32), qs, x);
+                iq4_nl::decode_block(d * f32::from(s as i8 - 32), qs, x);
+            }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
+        for (block, codes, scale) in unpacking::<BYTES, BLOCK, 8>(src, codes, scales) {
+            let d = half::<0, BYTES>(block);
+            let high = u16::from_le_bytes(*field::<2, 2, BYTES>(block));
+            let low = field::<4, 4, BYTES>(block);
+            let (qs, _) = field::<8, 128, BYTES>(block).as_chunks::<16>();
+            for (k, (qs, codes)) in qs.iter().zip(codes.as_chunks_mut::<32>().0).enumerate() {
+                let s = low[k / 2] >> (4 * (k % 2)) & 15 | ((high >> (2 * k) & 3) as u8) << 4;
+                scale[k] = d * f32::from(s as i8 - 32);
+                iq4_nl::integers(qs, codes);
             }
         }
     }

@@ -45,6 +45,25 @@ pub type Decode = fn(src: &[u8], dst: &mut [f32]);
 /// lengths differ. The floats, Q8_0, MXFP4 and NVFP4 always follow their fixed rule and ignore it.
 pub type Encode = fn(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]);
 
+/// How the elements of a format come apart into small integers under scales, for products in integers.
+///
+/// An element is `scale * (code - offset)`, or `scale * code - min` where there is no offset, as [`Format::decode`] gives it.
+#[derive(Debug)]
+pub struct Codes {
+    /// Elements in a row that share a scale (and a minimum): 16 or 32.
+    pub group: usize,
+    /// What is taken off the codes.
+    pub offset: Option<u8>,
+    /// The largest code. Above 63, the offset is 128: kernels may take `code ^ 128` for a signed number.
+    pub largest: u8,
+    /// Takes whole blocks apart.
+    pub unpack: Unpack,
+}
+
+/// Takes whole blocks apart: a code per element, a scale (and, without an offset, a minimum) per group. Panics when the
+/// lengths do not match.
+pub type Unpack = fn(src: &[u8], codes: &mut [u8], scales: &mut [f32], mins: &mut [f32]);
+
 /// One tensor format: its identity, its block geometry and its scalar codecs. Compare formats by `id`.
 #[derive(Debug)]
 pub struct Format {
@@ -60,6 +79,8 @@ pub struct Format {
     pub decode: Decode,
     /// The encoder.
     pub encode: Encode,
+    /// The integers in it; `None` for floats.
+    pub codes: Option<Codes>,
 }
 
 impl PartialEq for Format {
@@ -143,6 +164,21 @@ fn decoding<'a, const BYTES: usize, const BLOCK: usize>(
     assert!(src_rest.is_empty() && dst_rest.is_empty(), "not a whole number of blocks");
     assert_eq!(src.len(), dst.len(), "different numbers of blocks");
     src.iter().zip(dst)
+}
+
+/// Pairs the blocks of `src` with the codes and scales they come apart into. Panics when they do not match.
+#[inline(always)]
+fn unpacking<'a, const BYTES: usize, const BLOCK: usize, const GROUPS: usize>(
+    src: &'a [u8],
+    codes: &'a mut [u8],
+    scales: &'a mut [f32],
+) -> impl Iterator<Item = (&'a [u8; BYTES], &'a mut [u8; BLOCK], &'a mut [f32; GROUPS])> {
+    let (src, src_rest) = src.as_chunks();
+    let (codes, codes_rest) = codes.as_chunks_mut();
+    let (scales, scales_rest) = scales.as_chunks_mut();
+    assert!(src_rest.is_empty() && codes_rest.is_empty() && scales_rest.is_empty(), "not a whole number of blocks");
+    assert!(src.len() == codes.len() && src.len() == scales.len(), "different numbers of blocks");
+    src.iter().zip(codes).zip(scales).map(|((src, codes), scales)| (src, codes, scales))
 }
 
 /// Pairs the elements of `src` with the blocks of `dst`, for an encoder. Panics when they do not match.

@@ -11,14 +11,17 @@
 //! The encoder is the rule that all tools share: e - 127 = floor(log2(max|x|)) - 2, with the logarithm rounded to F32, so
 //! that 6 is the largest code needed or nearly so; then the nearest code, the smaller one where two are equally near.
 
-use super::{Format, codec, decoding, encoding, field, field_mut};
+use super::{Codes, Format, codec, decoding, encoding, field, field_mut, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 1 + BLOCK / 2;
 const _: () = assert!(BYTES == 17);
 
+const CODES: Codes = Codes { group: 32, offset: Some(12), largest: 24, unpack };
+
 /// The descriptor.
-pub static MXFP4: Format = Format { name: "MXFP4", id: 39, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static MXFP4: Format =
+    Format { name: "MXFP4", id: 39, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -28,6 +31,19 @@ codec! {
             for j in 0..16 {
                 x[j] = half_scale * f32::from(doubled(qs[j] & 15));
                 x[j + 16] = half_scale * f32::from(doubled(qs[j] >> 4));
+            }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
+        for (block, codes, scale) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales) {
+            *scale = [half_scale(block[0])];
+            let qs = field::<1, 16, BYTES>(block);
+            for j in 0..16 {
+                codes[j] = (doubled(qs[j] & 15) + 12) as u8;
+                codes[j + 16] = (doubled(qs[j] >> 4) + 12) as u8;
             }
         }
     }

@@ -10,14 +10,17 @@
 //! nearest code, the smaller one where two are equally near.
 
 use super::mxfp4::{code, doubled, largest};
-use super::{Format, codec, decoding, encoding, field, field_mut};
+use super::{Codes, Format, codec, decoding, encoding, field, field_mut, unpacking};
 
 const BLOCK: usize = 64;
 const BYTES: usize = 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 36);
 
+const CODES: Codes = Codes { group: 16, offset: Some(12), largest: 24, unpack };
+
 /// The descriptor.
-pub static NVFP4: Format = Format { name: "NVFP4", id: 40, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static NVFP4: Format =
+    Format { name: "NVFP4", id: 40, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 /// The largest scale, 448.
 const LARGEST: u8 = 0x7e;
@@ -31,6 +34,21 @@ codec! {
                 for j in 0..8 {
                     x[j] = half_scale * f32::from(doubled(qs[j] & 15));
                     x[j + 8] = half_scale * f32::from(doubled(qs[j] >> 4));
+                }
+            }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
+        for (block, codes, scale) in unpacking::<BYTES, BLOCK, 4>(src, codes, scales) {
+            let (qs, _) = field::<4, 32, BYTES>(block).as_chunks::<8>();
+            for (s, (qs, codes)) in qs.iter().zip(codes.as_chunks_mut::<16>().0).enumerate() {
+                scale[s] = half_scale(block[s]);
+                for j in 0..8 {
+                    codes[j] = (doubled(qs[j] & 15) + 12) as u8;
+                    codes[j + 8] = (doubled(qs[j] >> 4) + 12) as u8;
                 }
             }
         }

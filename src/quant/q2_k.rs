@@ -12,14 +12,17 @@
 
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
 use super::scale_min::{self, Quantized};
-use super::{Format, codec, decoding, field, field_mut, half, set_half};
+use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 16 + BLOCK / 4 + 2 + 2;
 const _: () = assert!(BYTES == 84);
 
+const CODES: Codes = Codes { group: 16, offset: None, largest: 3, unpack };
+
 /// The descriptor.
-pub static Q2_K: Format = Format { name: "Q2_K", id: 10, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static Q2_K: Format =
+    Format { name: "Q2_K", id: 10, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -35,6 +38,23 @@ codec! {
                     for l in 16 * half..16 * half + 16 {
                         x[l] = scale * f32::from(qs[l] >> (2 * (i % 4)) & 3) - min;
                     }
+                }
+            }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], mins: &mut [f32]) {
+        let blocks = unpacking::<BYTES, BLOCK, 16>(src, codes, scales).zip(mins.as_chunks_mut::<16>().0);
+        for ((block, codes, scale), min) in blocks {
+            let (d, dmin) = (half::<80, BYTES>(block), half::<82, BYTES>(block));
+            let both = field::<0, 16, BYTES>(block);
+            (*scale, *min) = (both.map(|s| d * f32::from(s & 15)), both.map(|s| dmin * f32::from(s >> 4)));
+            let (qs, _) = field::<16, 64, BYTES>(block).as_chunks::<32>();
+            for (i, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                for l in 0..32 {
+                    codes[l] = qs[i / 4][l] >> (2 * (i % 4)) & 3;
                 }
             }
         }

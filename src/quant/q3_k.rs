@@ -12,14 +12,17 @@
 
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
 use super::scale::{self, Grid, Integers, Quantized};
-use super::{Format, codec, decoding, field, field_mut, half, set_half};
+use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 8 + BLOCK / 4 + 12 + 2;
 const _: () = assert!(BYTES == 110);
 
+const CODES: Codes = Codes { group: 16, offset: Some(4), largest: 7, unpack };
+
 /// The descriptor.
-pub static Q3_K: Format = Format { name: "Q3_K", id: 11, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static Q3_K: Format =
+    Format { name: "Q3_K", id: 11, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -43,6 +46,22 @@ codec! {
 }
 
 codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
+        for (block, codes, scale) in unpacking::<BYTES, BLOCK, 16>(src, codes, scales) {
+            let d = half::<108, BYTES>(block);
+            *scale = self::scales(field::<96, 12, BYTES>(block)).map(|s| d * f32::from(s as i8 - 32));
+            let hmask = field::<0, 32, BYTES>(block);
+            let (qs, _) = field::<32, 64, BYTES>(block).as_chunks::<32>();
+            for (i, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                for l in 0..32 {
+                    codes[l] = (qs[i / 4][l] >> (2 * (i % 4)) & 3) | (hmask[l] >> i & 1) << 2;
+                }
+            }
+        }
+    }
+}
+
+codec! {
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
         for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
             block.fill(0);
@@ -55,8 +74,8 @@ codec! {
                 Magnitude::Normal { largest, inverse } => (largest, inverse),
             };
             let lanes = Lanes::<16, 16>::load(x, importance, &[inverse; 16], Weighting::Magnitude);
-            let scales = scale::scales::<Codes, 16, 16>(&lanes, &ENDS);
-            let fit = scale::quantized::<Codes, 16, 16>(&lanes, largest, &scales, -32.0, 31.0);
+            let scales = scale::scales::<Steps, 16, 16>(&lanes, &ENDS);
+            let fit = scale::quantized::<Steps, 16, 16>(&lanes, largest, &scales, -32.0, 31.0);
             set_half::<108, BYTES>(block, fit.d);
             *field_mut::<96, 12, BYTES>(block) = packed_scales(&fit.s.map(|s| (s + 32.0) as u8));
             let codes = codes(x, &fit);
@@ -76,7 +95,7 @@ codec! {
     }
 }
 
-type Codes = Integers<-4, 3>;
+type Steps = Integers<-4, 3>;
 
 /// Where the search puts the largest value of a sub-block: around the last codes of both sides.
 const ENDS: [f32; 20] = [
@@ -90,7 +109,7 @@ fn codes(x: &[f32; BLOCK], fit: &Quantized<16>) -> [u8; BLOCK] {
     for (k, (x, codes)) in x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0).enumerate() {
         let inverse = reciprocal(fit.d * fit.s[k]);
         for l in 0..16 {
-            codes[l] = (Codes::nearest(x[l] * inverse) + 4.0) as u8;
+            codes[l] = (Steps::nearest(x[l] * inverse) + 4.0) as u8;
         }
     }
     codes

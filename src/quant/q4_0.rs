@@ -10,14 +10,17 @@
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::scale::{self, Grid, Integers};
-use super::{Format, codec, decoding, encoding, field, field_mut, half, set_half};
+use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
 const _: () = assert!(BYTES == 18);
 
+const CODES: Codes = Codes { group: 32, offset: Some(8), largest: 15, unpack };
+
 /// The descriptor.
-pub static Q4_0: Format = Format { name: "Q4_0", id: 2, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static Q4_0: Format =
+    Format { name: "Q4_0", id: 2, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -28,6 +31,15 @@ codec! {
                 x[j] = d * f32::from((qs[j] & 15) as i8 - 8);
                 x[j + 16] = d * f32::from((qs[j] >> 4) as i8 - 8);
             }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
+        for (block, codes, scale) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales) {
+            *scale = [half::<0, BYTES>(block)];
+            nibbles(field::<2, 16, BYTES>(block), codes);
         }
     }
 }
@@ -51,7 +63,7 @@ fn follow_rule(src: &[f32], dst: &mut [u8]) {
     }
 }
 
-type Codes = Integers<-8, 7>;
+type Steps = Integers<-8, 7>;
 
 /// Where the search puts the largest value of a block: around the last codes of both sides.
 const ENDS: [f32; 16] = [-8.8, -8.6, -8.4, -8.2, -8.0, -7.8, -7.6, -7.4, -7.2, -7.0, 6.4, 6.6, 6.8, 7.0, 7.2, 7.4];
@@ -61,13 +73,22 @@ const ENDS: [f32; 16] = [-8.8, -8.6, -8.4, -8.2, -8.0, -7.8, -7.6, -7.4, -7.2, -
 fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
     for (src, importance, dst) in groups::<BLOCK, BYTES>(src, Some(importance), dst) {
         let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
-        let scales = scale::scales::<Codes, BLOCK, GROUP>(&group.lanes, &ENDS);
+        let scales = scale::scales::<Steps, BLOCK, GROUP>(&group.lanes, &ENDS);
         for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
             let d = group.scale(l, scales[l]);
             let inverse = reciprocal(d);
             set_half::<0, BYTES>(block, d);
-            *field_mut::<2, 16, BYTES>(block) = packed(x, |x| (Codes::nearest(x * inverse) + 8.0) as u8);
+            *field_mut::<2, 16, BYTES>(block) = packed(x, |x| (Steps::nearest(x * inverse) + 8.0) as u8);
         }
+    }
+}
+
+/// The codes of a block, one to a byte.
+#[inline(always)]
+pub(super) fn nibbles(qs: &[u8; 16], codes: &mut [u8; BLOCK]) {
+    for j in 0..16 {
+        codes[j] = qs[j] & 15;
+        codes[j + 16] = qs[j] >> 4;
     }
 }
 

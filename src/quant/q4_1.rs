@@ -9,14 +9,21 @@
 //! Without importance the encoder is the rule that all tools share: d = (max - min) / 15, m = min, q = min(15, trunc((x - m) / d + 0.5)).
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
-use super::{Format, codec, decoding, encoding, field, field_mut, half, q4_0::packed, scale_min, set_half};
+use super::{
+    Codes, Format, codec, decoding, encoding, field, field_mut, half,
+    q4_0::{nibbles, packed},
+    scale_min, set_half, unpacking,
+};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 20);
 
+const CODES: Codes = Codes { group: 32, offset: None, largest: 15, unpack };
+
 /// The descriptor.
-pub static Q4_1: Format = Format { name: "Q4_1", id: 3, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static Q4_1: Format =
+    Format { name: "Q4_1", id: 3, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -27,6 +34,16 @@ codec! {
                 x[j] = d * f32::from(qs[j] & 15) + m;
                 x[j + 16] = d * f32::from(qs[j] >> 4) + m;
             }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], mins: &mut [f32]) {
+        for ((block, codes, scale), min) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales).zip(mins) {
+            *scale = [half::<0, BYTES>(block)];
+            *min = -half::<2, BYTES>(block);
+            nibbles(field::<4, 16, BYTES>(block), codes);
         }
     }
 }

@@ -11,14 +11,17 @@
 
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
 use super::scale_min::{self, Quantized};
-use super::{Format, codec, decoding, f16, field, field_mut, half};
+use super::{Codes, Format, codec, decoding, f16, field, field_mut, half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 12 + BLOCK / 2;
 const _: () = assert!(BYTES == 144);
 
+const CODES: Codes = Codes { group: 32, offset: None, largest: 15, unpack };
+
 /// The descriptor.
-pub static Q4_K: Format = Format { name: "Q4_K", id: 12, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static Q4_K: Format =
+    Format { name: "Q4_K", id: 12, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -33,6 +36,24 @@ codec! {
                 for l in 0..32 {
                     x[l] = d0 * f32::from(qs[l] & 15) - m0;
                     x[l + 32] = d1 * f32::from(qs[l] >> 4) - m1;
+                }
+            }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], mins: &mut [f32]) {
+        let blocks = unpacking::<BYTES, BLOCK, 8>(src, codes, scales).zip(mins.as_chunks_mut::<8>().0);
+        for ((block, codes, scale), min) in blocks {
+            let (d, dmin) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
+            let (s, n) = self::scales(field::<4, 12, BYTES>(block));
+            (*scale, *min) = (s.map(|s| d * f32::from(s)), n.map(|n| dmin * f32::from(n)));
+            let (qs, _) = field::<16, 128, BYTES>(block).as_chunks::<32>();
+            for (qs, codes) in qs.iter().zip(codes.as_chunks_mut::<64>().0) {
+                for l in 0..32 {
+                    codes[l] = qs[l] & 15;
+                    codes[l + 32] = qs[l] >> 4;
                 }
             }
         }

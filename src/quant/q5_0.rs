@@ -11,14 +11,17 @@
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::scale::{self, Grid, Integers};
-use super::{Format, codec, decoding, encoding, field, field_mut, half, q4_0, set_half};
+use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, q4_0, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 6 + BLOCK / 2;
 const _: () = assert!(BYTES == 22);
 
+const CODES: Codes = Codes { group: 32, offset: Some(16), largest: 31, unpack };
+
 /// The descriptor.
-pub static Q5_0: Format = Format { name: "Q5_0", id: 6, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static Q5_0: Format =
+    Format { name: "Q5_0", id: 6, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -28,6 +31,15 @@ codec! {
             for j in 0..BLOCK {
                 x[j] = d * f32::from(codes[j] as i8 - 16);
             }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
+        for (block, out, scale) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales) {
+            *scale = [half::<0, BYTES>(block)];
+            *out = self::codes(field::<2, 4, BYTES>(block), field::<6, 16, BYTES>(block));
         }
     }
 }
@@ -53,7 +65,7 @@ fn follow_rule(src: &[f32], dst: &mut [u8]) {
     }
 }
 
-type Codes = Integers<-16, 15>;
+type Steps = Integers<-16, 15>;
 
 /// Where the search puts the largest value of a block: around the last codes of both sides.
 const ENDS: [f32; 16] =
@@ -64,12 +76,12 @@ const ENDS: [f32; 16] =
 fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
     for (src, importance, dst) in groups::<BLOCK, BYTES>(src, Some(importance), dst) {
         let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
-        let scales = scale::scales::<Codes, BLOCK, GROUP>(&group.lanes, &ENDS);
+        let scales = scale::scales::<Steps, BLOCK, GROUP>(&group.lanes, &ENDS);
         for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
             let d = group.scale(l, scales[l]);
             let inverse = reciprocal(d);
             set_half::<0, BYTES>(block, d);
-            let (qh, qs) = pack(&x.map(|x| (Codes::nearest(x * inverse) + 16.0) as u8));
+            let (qh, qs) = pack(&x.map(|x| (Steps::nearest(x * inverse) + 16.0) as u8));
             *field_mut::<2, 4, BYTES>(block) = qh;
             *field_mut::<6, 16, BYTES>(block) = qs;
         }

@@ -10,14 +10,19 @@
 //! Without importance the encoder is the rule that all tools share: d = (max - min) / 31, m = min, q = trunc((x - m) / d + 0.5).
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
-use super::{Format, codec, decoding, encoding, field, field_mut, half, q4_1, q5_0, scale_min, set_half};
+use super::{
+    Codes, Format, codec, decoding, encoding, field, field_mut, half, q4_1, q5_0, scale_min, set_half, unpacking,
+};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 8 + BLOCK / 2;
 const _: () = assert!(BYTES == 24);
 
+const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack };
+
 /// The descriptor.
-pub static Q5_1: Format = Format { name: "Q5_1", id: 7, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static Q5_1: Format =
+    Format { name: "Q5_1", id: 7, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -27,6 +32,16 @@ codec! {
             for j in 0..BLOCK {
                 x[j] = d * f32::from(codes[j]) + m;
             }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], mins: &mut [f32]) {
+        for ((block, codes, scale), min) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales).zip(mins) {
+            *scale = [half::<0, BYTES>(block)];
+            *min = -half::<2, BYTES>(block);
+            *codes = q5_0::codes(field::<4, 4, BYTES>(block), field::<8, 16, BYTES>(block));
         }
     }
 }

@@ -11,14 +11,17 @@
 //! value = d s q - dmin n
 
 use super::lanes::blocks;
-use super::{Format, codec, decoding, field, field_mut, half, q4_k};
+use super::{Codes, Format, codec, decoding, field, field_mut, half, q4_k, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 12 + BLOCK / 8 + BLOCK / 2;
 const _: () = assert!(BYTES == 176);
 
+const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack };
+
 /// The descriptor.
-pub static Q5_K: Format = Format { name: "Q5_K", id: 13, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static Q5_K: Format =
+    Format { name: "Q5_K", id: 13, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -35,6 +38,26 @@ codec! {
                     let high = qh[l] >> (2 * g);
                     x[l] = d0 * f32::from((qs[l] & 15) | (high & 1) << 4) - m0;
                     x[l + 32] = d1 * f32::from((qs[l] >> 4) | (high & 2) << 3) - m1;
+                }
+            }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], mins: &mut [f32]) {
+        let blocks = unpacking::<BYTES, BLOCK, 8>(src, codes, scales).zip(mins.as_chunks_mut::<8>().0);
+        for ((block, codes, scale), min) in blocks {
+            let (d, dmin) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
+            let (s, n) = q4_k::scales(field::<4, 12, BYTES>(block));
+            (*scale, *min) = (s.map(|s| d * f32::from(s)), n.map(|n| dmin * f32::from(n)));
+            let qh = field::<16, 32, BYTES>(block);
+            let (qs, _) = field::<48, 128, BYTES>(block).as_chunks::<32>();
+            for (g, (qs, codes)) in qs.iter().zip(codes.as_chunks_mut::<64>().0).enumerate() {
+                for l in 0..32 {
+                    let high = qh[l] >> (2 * g);
+                    codes[l] = (qs[l] & 15) | (high & 1) << 4;
+                    codes[l + 32] = (qs[l] >> 4) | (high & 2) << 3;
                 }
             }
         }

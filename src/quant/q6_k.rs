@@ -13,14 +13,17 @@
 
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
 use super::scale::{self, Grid, Integers, Quantized};
-use super::{Format, codec, decoding, field, field_mut, half, set_half};
+use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 2 + BLOCK / 4 + BLOCK / 16 + 2;
 const _: () = assert!(BYTES == 210);
 
+const CODES: Codes = Codes { group: 16, offset: Some(32), largest: 63, unpack };
+
 /// The descriptor.
-pub static Q6_K: Format = Format { name: "Q6_K", id: 14, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static Q6_K: Format =
+    Format { name: "Q6_K", id: 14, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -48,6 +51,25 @@ codec! {
 }
 
 codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
+        for (block, codes, scale) in unpacking::<BYTES, BLOCK, 16>(src, codes, scales) {
+            let d = half::<208, BYTES>(block);
+            *scale = field::<192, 16, BYTES>(block).map(|s| d * f32::from(s as i8));
+            let (ql, _) = field::<0, 128, BYTES>(block).as_chunks::<64>();
+            let (qh, _) = field::<128, 64, BYTES>(block).as_chunks::<32>();
+            for ((ql, qh), codes) in ql.iter().zip(qh).zip(codes.as_chunks_mut::<128>().0) {
+                for l in 0..32 {
+                    codes[l] = (ql[l] & 15) | (qh[l] & 3) << 4;
+                    codes[l + 32] = (ql[l + 32] & 15) | (qh[l] >> 2 & 3) << 4;
+                    codes[l + 64] = (ql[l] >> 4) | (qh[l] >> 4 & 3) << 4;
+                    codes[l + 96] = (ql[l + 32] >> 4) | (qh[l] >> 6) << 4;
+                }
+            }
+        }
+    }
+}
+
+codec! {
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
         for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
             block.fill(0);
@@ -60,8 +82,8 @@ codec! {
                 Magnitude::Normal { largest, inverse } => (largest, inverse),
             };
             let lanes = Lanes::<16, 16>::load(x, importance, &[inverse; 16], Weighting::Square);
-            let scales = scale::scales::<Codes, 16, 16>(&lanes, &ENDS);
-            let fit = scale::quantized::<Codes, 16, 16>(&lanes, largest, &scales, -128.0, 127.0);
+            let scales = scale::scales::<Steps, 16, 16>(&lanes, &ENDS);
+            let fit = scale::quantized::<Steps, 16, 16>(&lanes, largest, &scales, -128.0, 127.0);
             set_half::<208, BYTES>(block, fit.d);
             *field_mut::<192, 16, BYTES>(block) = fit.s.map(|s| s as i8 as u8);
             let codes = codes(x, &fit);
@@ -81,7 +103,7 @@ codec! {
     }
 }
 
-type Codes = Integers<-32, 31>;
+type Steps = Integers<-32, 31>;
 
 /// Where the search puts the largest value of a sub-block: around the last code, on either side.
 const ENDS: [f32; 16] =
@@ -94,7 +116,7 @@ fn codes(x: &[f32; BLOCK], fit: &Quantized<16>) -> [u8; BLOCK] {
     for (k, (x, codes)) in x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0).enumerate() {
         let inverse = reciprocal(fit.d * fit.s[k]);
         for l in 0..16 {
-            codes[l] = (Codes::nearest(x[l] * inverse) + 32.0) as u8;
+            codes[l] = (Steps::nearest(x[l] * inverse) + 32.0) as u8;
         }
     }
     codes

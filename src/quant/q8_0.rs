@@ -8,14 +8,17 @@
 //! The encoder is the rule that all tools share: d = max|x| / 127, codes rounded to nearest, ties away from zero, with
 //! the scale as it was before it became F16.
 
-use super::{Format, codec, decoding, encoding, field, field_mut, half, set_half};
+use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK;
 const _: () = assert!(BYTES == 34);
 
+const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack };
+
 /// The descriptor.
-pub static Q8_0: Format = Format { name: "Q8_0", id: 8, block: BLOCK, block_bytes: BYTES, decode, encode };
+pub static Q8_0: Format =
+    Format { name: "Q8_0", id: 8, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -24,6 +27,18 @@ codec! {
             let qs = field::<2, BLOCK, BYTES>(block);
             for j in 0..BLOCK {
                 x[j] = d * f32::from(qs[j] as i8);
+            }
+        }
+    }
+}
+
+codec! {
+    fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
+        for (block, codes, scale) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales) {
+            *scale = [half::<0, BYTES>(block)];
+            let qs = field::<2, BLOCK, BYTES>(block);
+            for j in 0..BLOCK {
+                codes[j] = qs[j] ^ 128;
             }
         }
     }

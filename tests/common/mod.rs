@@ -14,7 +14,7 @@ pub fn golden(name: &str) -> PathBuf {
 pub const BACKENDS: [(&str, BackendKind); 2] = [("reference", BackendKind::Reference), ("cpu", BackendKind::Cpu)];
 
 pub fn load(path: &Path, backend: BackendKind) -> Model {
-    Model::load(path, &ModelParams { backend, threads: 2, ..Default::default() }).unwrap()
+    Model::load(path, &ModelParams { backend, threads: 2, exact: true, ..Default::default() }).unwrap()
 }
 
 pub fn context(model: &Model, chunk: usize) -> Context {

@@ -4,8 +4,9 @@
 //! so the sum does not depend on the grouping.
 
 use super::gemm::Rows;
+use super::int8::Which;
 use super::math;
-use super::matmul::{RowRange, TILE_ROWS, tile_product};
+use super::matmul::{Operand, RowRange, TILE_ROWS, tile_product};
 use super::parallel::{Shared, parallel, rows_mut};
 use crate::backend::ExpertWeights;
 use crate::backend::host_weight::{HostWeight, zeroed};
@@ -112,17 +113,23 @@ fn group(experts: usize, routes: &mut Routes) {
     }
 }
 
-pub fn experts(level: CpuLevel, w: ExpertWeights<HostWeight>, x: &[f32], r: &mut Routes, out: &mut [f32]) {
+/// x and out `[rows, hidden]`.
+pub fn experts(
+    level: CpuLevel,
+    w: ExpertWeights<HostWeight>,
+    x: &[f32],
+    r: &mut Routes,
+    out: &mut [f32],
+) -> Result<()> {
     let (hidden, ffn, top_k, slots) = (w.hidden, w.ffn, r.top_k, r.chosen.len());
-    let order = &r.order;
-    rows_mut(&mut r.x[..slots * hidden], hidden, 1, |slot, row| {
-        row.copy_from_slice(&x[order[slot] as usize / top_k * hidden..][..hidden]);
-    });
-    grouped(level, w.gate.0, w.gate.1, ffn, &r.begin, &r.x, &mut r.gate);
-    grouped(level, w.up.0, w.up.1, ffn, &r.begin, &r.x, &mut r.up);
+    for ((weight, first), to) in [(w.gate, &mut r.gate), (w.up, &mut r.up)] {
+        let input = Input::of_rows(level, weight, x, &r.order, top_k, &mut r.x)?;
+        grouped(level, weight, first, ffn, &r.begin, &input, to);
+    }
     let up = &r.up;
     rows_mut(&mut r.gate[..slots * ffn], ffn, 16, |slot, gate| math::gelu_mul(level, gate, &up[slot * ffn..][..ffn]));
-    grouped(level, w.down, 0, hidden, &r.begin, &r.gate, &mut r.x);
+    let input = Input { rows: Operand::new(level, w.down, &r.gate, slots)?, row_of: None };
+    grouped(level, w.down, 0, hidden, &r.begin, &input, &mut r.x);
     let (y, slot_of, chosen) = (&r.x, &r.slot_of, &r.chosen);
     rows_mut(out, hidden, top_k, |row, out| {
         out.fill(0.0);
@@ -131,22 +138,60 @@ pub fn experts(level: CpuLevel, w: ExpertWeights<HostWeight>, x: &[f32], r: &mut
             math::add_scaled(level, y, chosen[choice].1, out);
         }
     });
+    Ok(())
+}
+
+/// What the slots read.
+struct Input<'a> {
+    rows: Operand<'a>,
+    /// The row of each slot; by default the row of the same number.
+    row_of: Option<Vec<u32>>,
+}
+
+impl<'a> Input<'a> {
+    /// The rows of x that the slots chose. Rounded rows stay where they are, floats are gathered in `gathered`.
+    fn of_rows(
+        level: CpuLevel,
+        weight: &HostWeight,
+        x: &'a [f32],
+        order: &[u32],
+        top_k: usize,
+        gathered: &'a mut [f32],
+    ) -> Result<Self> {
+        let hidden = weight.cols;
+        let row_of: Vec<u32> = order.iter().map(|choice| choice / top_k as u32).collect();
+        if weight.codes.is_some() {
+            return Ok(Input { rows: Operand::new(level, weight, x, x.len() / hidden)?, row_of: Some(row_of) });
+        }
+        rows_mut(&mut gathered[..order.len() * hidden], hidden, 1, |slot, row| {
+            row.copy_from_slice(&x[row_of[slot] as usize * hidden..][..hidden]);
+        });
+        Ok(Input { rows: Operand::Floats(gathered), row_of: None })
+    }
+
+    fn slots(&self, first: usize, n: usize) -> Which<'_> {
+        match &self.row_of {
+            Some(row_of) => Which::These(&row_of[first..first + n]),
+            None => Which::From(first, n),
+        }
+    }
 }
 
 /// `out[slot] = x[slot] * weight[expert of slot, first..first + n]^T`: one task per expert with slots and tile of n.
-fn grouped(level: CpuLevel, weight: &HostWeight, first: usize, n: usize, begin: &[usize], x: &[f32], out: &mut [f32]) {
+fn grouped(level: CpuLevel, weight: &HostWeight, first: usize, n: usize, begin: &[usize], x: &Input, out: &mut [f32]) {
     let cols = weight.cols;
     let busy: Vec<usize> = (0..begin.len() - 1).filter(|&e| begin[e] < begin[e + 1]).collect();
     let (tiles, slots) = (n.div_ceil(TILE_ROWS), begin[begin.len() - 1]);
-    assert!(x.len() >= slots * cols && out.len() >= slots * n);
+    assert!(out.len() >= slots * n);
     let shared = Shared::new(out);
     parallel(busy.len() * tiles, slots * n * cols, |task| {
         let (expert, j) = (busy[task / tiles], task % tiles * TILE_ROWS);
         let (slot, rows) = (begin[expert], begin[expert + 1] - begin[expert]);
         let range = RowRange { weight, first: expert * weight.rows + first + j, n: (n - j).min(TILE_ROWS) };
-        // SAFETY: these slots and columns of out belong to this task alone; x holds the slots' rows (asserted).
+        // SAFETY: these slots and columns of out belong to this task alone.
         unsafe {
-            tile_product(level, range, &x[slot * cols..], rows, Rows { at: shared.at(slot * n + j), stride: n });
+            let out = Rows { at: shared.at(slot * n + j), stride: n };
+            tile_product(level, range, &x.rows, x.slots(slot, rows), out);
         }
     });
 }

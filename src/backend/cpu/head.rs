@@ -16,8 +16,9 @@
 //! tile maxima 0.5 MB. The logits of all rows would take 268 MB.
 
 use super::gemm::{Rows, gemm};
+use super::int8::Which;
 use super::math;
-use super::matmul::{RowRange, TILE_ROWS, tile_product};
+use super::matmul::{Operand, RowRange, TILE_ROWS, tile_product};
 use super::parallel::{Shared, parallel, rows_mut};
 use crate::backend::host_weight::{HostWeight, zeroed};
 use crate::backend::{HeadParams, HeadStats, HeadWeights};
@@ -70,11 +71,19 @@ impl Sweep {
 }
 
 /// Soft-capped logits to `out` `[rows, vocab]`.
-pub fn logits(level: CpuLevel, table: &HostWeight, x: &[f32], rows: usize, cap: Option<f32>, out: &mut [f32]) {
-    super::matmul::matmul(level, RowRange { weight: table, first: 0, n: table.rows }, x, rows, out);
+pub fn logits(
+    level: CpuLevel,
+    table: &HostWeight,
+    x: &[f32],
+    rows: usize,
+    cap: Option<f32>,
+    out: &mut [f32],
+) -> Result<()> {
+    super::matmul::matmul(level, RowRange { weight: table, first: 0, n: table.rows }, x, rows, out)?;
     if let Some(cap) = cap {
         rows_mut(&mut out[..rows * table.rows], table.rows, 16, |_, row| math::softcap(level, row, cap));
     }
+    Ok(())
 }
 
 /// x `[rows, hidden]`, soft `[rows, hidden]`.
@@ -89,6 +98,7 @@ pub fn head(
     let HeadWeights { table, embedding } = weights;
     let (vocab, hidden) = (table.rows, table.cols);
     let rows = x.len() / hidden;
+    let x = &Operand::new(level, table, x, rows)?;
     let (tiles, runs) = (vocab.div_ceil(TILE), vocab.div_ceil(RUN));
     let mut sweep = Sweep::new(rows, tiles, runs)?;
     let mut matrix = zeroed(TILE * hidden, "a tile of the embedding")?;
@@ -115,7 +125,7 @@ pub fn head(
         math::scale(level, row, (f64::from(params.soft_scale) / sums[i].sum) as f32);
     });
     stats.sampled.par_iter_mut().enumerate().for_each(|(i, token)| {
-        *token = draw(level, table, &x[i * hidden..][..hidden], &sweep, i, params.uniforms[i], params);
+        *token = draw(level, table, x, &sweep, i, params.uniforms[i], params);
     });
     Ok(())
 }
@@ -124,20 +134,20 @@ pub fn head(
 pub(super) fn tile_logits(
     level: CpuLevel,
     table: &HostWeight,
-    x: &[f32],
+    x: &Operand,
     rows: usize,
     range: std::ops::Range<usize>,
     params: &HeadParams,
     out: &mut [f32],
 ) {
-    assert!(x.len() >= rows * table.cols && out.len() >= rows * TILE);
+    assert!(out.len() >= rows * TILE);
     let shared = Shared::new(out);
     parallel(range.len().div_ceil(RUN), rows * range.len() * table.cols, |task| {
         let j = task * RUN;
         let part = RowRange { weight: table, first: range.start + j, n: (range.len() - j).min(RUN) };
         // SAFETY: columns j..j + part.n belong to this task alone.
         unsafe {
-            tile_product(level, part, x, rows, Rows { at: shared.at(j), stride: TILE });
+            tile_product(level, part, x, Which::From(0, rows), Rows { at: shared.at(j), stride: TILE });
             for i in 0..rows {
                 let logits = std::slice::from_raw_parts_mut(shared.at(i * TILE + j), part.n);
                 temper(level, logits, part.first, params);
@@ -217,7 +227,7 @@ fn accumulate(level: CpuLevel, sweep: &Sweep, n: usize, hidden: usize, matrix: &
 }
 
 /// The first token whose cumulative probability exceeds `u`.
-fn draw(level: CpuLevel, table: &HostWeight, x: &[f32], sweep: &Sweep, i: usize, u: f32, params: &HeadParams) -> u32 {
+fn draw(level: CpuLevel, table: &HostWeight, x: &Operand, sweep: &Sweep, i: usize, u: f32, params: &HeadParams) -> u32 {
     let (runs, tiles) = (sweep.runs.len() / sweep.rows.len(), sweep.maxima.len() / sweep.rows.len());
     let (row, run_sums, maxima) =
         (&sweep.rows[i], &sweep.runs[i * runs..][..runs], &sweep.maxima[i * tiles..][..tiles]);
@@ -237,7 +247,7 @@ fn draw(level: CpuLevel, table: &HostWeight, x: &[f32], sweep: &Sweep, i: usize,
     // SAFETY: one row of at most RUN logits.
     unsafe {
         let out = Rows { at: logits.as_mut_ptr(), stride: RUN };
-        tile_product(level, RowRange { weight: table, first, n }, x, 1, out);
+        tile_product(level, RowRange { weight: table, first, n }, x, Which::From(i, 1), out);
     }
     temper(level, &mut logits[..n], first, params);
     for (j, l) in logits[..n].iter().enumerate() {

@@ -1,12 +1,16 @@
-//! `out = x * weight^T`. A tile of the weight is decoded and transposed once and then used for all rows of x.
+//! `out = x * weight^T`. A tile of the weight is decoded and put in order once and then used for all rows of x: in integers
+//! where the weight has them (`int8/mod.rs`), else in f32, which is what follows here.
 //!
 //! Tiles: 64 weight rows x 256 columns. 256 is the longest block of any format; 64 x 256 x 4 bytes, twice (decoded and
 //! transposed), fit beside a slice of x in a 512 KiB L2.
 
 use super::gemm::{Rows, gemm, transpose};
+use super::int8::{self, Activations, Which};
 use super::parallel::{Shared, parallel};
 use crate::backend::host_weight::HostWeight;
 use crate::cpu_level::CpuLevel;
+use crate::error::Result;
+use crate::quant::Codes;
 use std::cell::RefCell;
 
 /// Weight rows of a tile.
@@ -28,24 +32,60 @@ pub struct RowRange<'a> {
     pub n: usize,
 }
 
+/// Rows of x on their way into products with one weight.
+pub enum Operand<'a> {
+    /// As they are, `[rows, cols]`.
+    Floats(&'a [f32]),
+    /// In 8 bits, for a weight with such codes.
+    Integers(Activations, &'static Codes),
+}
+
+impl<'a> Operand<'a> {
+    /// What products with `weight` take; x `[rows, cols]`.
+    pub fn new(level: CpuLevel, weight: &HostWeight, x: &'a [f32], rows: usize) -> Result<Self> {
+        let x = &x[..rows * weight.cols];
+        Ok(match weight.codes {
+            Some(codes) => Operand::Integers(Activations::new(level, codes, x, rows, weight.cols)?, codes),
+            None => Operand::Floats(x),
+        })
+    }
+}
+
 /// `out[rows, n] = x[rows, cols] * range^T`, shared between the pool's threads.
-pub fn matmul(level: CpuLevel, range: RowRange, x: &[f32], rows: usize, out: &mut [f32]) {
+pub fn matmul(level: CpuLevel, range: RowRange, x: &[f32], rows: usize, out: &mut [f32]) -> Result<()> {
+    let x = Operand::new(level, range.weight, x, rows)?;
     let (cols, n) = (range.weight.cols, range.n);
-    assert!(x.len() >= rows * cols && out.len() >= rows * n);
+    assert!(out.len() >= rows * n);
     let shared = Shared::new(out);
     parallel(n.div_ceil(TILE_ROWS), rows * n * cols, |task| {
         let j = task * TILE_ROWS;
         let part = RowRange { first: range.first + j, n: (n - j).min(TILE_ROWS), ..range };
-        // SAFETY: columns j..j + part.n of out belong to this task alone; x holds rows * cols elements.
-        unsafe { tile_product(level, part, x, rows, Rows { at: shared.at(j), stride: n }) };
+        // SAFETY: columns j..j + part.n of out belong to this task alone.
+        unsafe { tile_product(level, part, &x, Which::From(0, rows), Rows { at: shared.at(j), stride: n }) };
     });
+    Ok(())
 }
 
-/// The product with at most [`TILE_ROWS`] weight rows.
+/// The product of some rows of x with at most [`TILE_ROWS`] weight rows. Rows of floats must follow each other.
 ///
 /// # Safety
-/// `rows` rows of `range.n` elements at `out` are writable by this task alone; x holds `rows * cols` elements.
-pub unsafe fn tile_product(level: CpuLevel, range: RowRange, x: &[f32], rows: usize, out: Rows<*mut f32>) {
+/// `rows.len()` rows of `range.n` elements at `out` are writable by this task alone.
+pub unsafe fn tile_product(level: CpuLevel, range: RowRange, x: &Operand, rows: Which, out: Rows<*mut f32>) {
+    match (x, rows) {
+        // SAFETY: the caller's promise.
+        (Operand::Integers(x, codes), _) => unsafe { int8::tile_product(level, codes, range, x, rows, out) },
+        (Operand::Floats(x), Which::From(first, n)) => {
+            let x = &x[first * range.weight.cols..][..n * range.weight.cols];
+            // SAFETY: the caller's promise.
+            unsafe { tile_product_f32(level, range, x, n, out) }
+        }
+        (Operand::Floats(_), Which::These(_)) => unreachable!("rows of floats are gathered first"),
+    }
+}
+
+/// # Safety
+/// As [`tile_product`]; x holds `rows * cols` elements.
+unsafe fn tile_product_f32(level: CpuLevel, range: RowRange, x: &[f32], rows: usize, out: Rows<*mut f32>) {
     let cols = range.weight.cols;
     TILE.with_borrow_mut(|(tile, panel)| {
         for col in (0..cols).step_by(TILE_COLS) {

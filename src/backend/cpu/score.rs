@@ -2,6 +2,7 @@
 //! logits, whatever the vocabulary.
 
 use super::head::{RUN, Sweep, TILE, statistics, tile_logits};
+use super::matmul::Operand;
 use crate::backend::HeadParams;
 use crate::backend::host_weight::HostWeight;
 use crate::cpu_level::CpuLevel;
@@ -18,6 +19,7 @@ pub fn log_probs(
     out: &mut [f32],
 ) -> Result<()> {
     let (vocab, rows) = (table.rows, x.len() / table.cols);
+    let x = &Operand::new(level, table, x, rows)?;
     let mut sweep = Sweep::new(rows, vocab.div_ceil(TILE), vocab.div_ceil(RUN))?;
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|&i| wanted[i].1);

@@ -22,6 +22,7 @@
 
 mod activations;
 mod panel;
+pub mod peak;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -72,7 +73,14 @@ thread_local! {
 ///
 /// # Safety
 /// `rows.len()` rows of `range.n` elements at `out` are writable by this task alone.
-pub unsafe fn tile_product(level: CpuLevel, codes: &Codes, range: RowRange, x: &Activations, rows: Which, out: Rows<*mut f32>) {
+pub unsafe fn tile_product(
+    level: CpuLevel,
+    codes: &Codes,
+    range: RowRange,
+    x: &Activations,
+    rows: Which,
+    out: Rows<*mut f32>,
+) {
     PANEL_MEMORY.with_borrow_mut(|panel| {
         for j in (0..range.n).step_by(PANEL) {
             let width = (range.n - j).min(PANEL);

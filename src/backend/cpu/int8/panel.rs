@@ -81,7 +81,9 @@ fn arrange(level: CpuLevel, rows: &[u8], width: usize, out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     match level {
         // SAFETY: the token; the sizes were asserted.
-        CpuLevel::Avx512(_) | CpuLevel::Avx512Vnni(_) => return unsafe { super::x86::arrange_avx512(rows, width, out) },
+        CpuLevel::Avx512(_) | CpuLevel::Avx512Vnni(_) => {
+            return unsafe { super::x86::arrange_avx512(rows, width, out) };
+        }
         // SAFETY: the token; the sizes were asserted.
         CpuLevel::Avx2(_) => return unsafe { super::x86::arrange_avx2(rows, width, out) },
         CpuLevel::Scalar => {}

@@ -38,22 +38,23 @@ fn row(x: &Activations, which: Which, out: Rows<*mut f32>, i: usize) -> Row {
     }
 }
 
-/// Calls `$kernel::<ROWS, ...>` for groups of rows, ROWS being the size of the group.
+/// Calls `$kernel::<ROWS, $constant ...>(panel, rows, $last)` for groups of rows, ROWS being the size of the group.
 macro_rules! row_groups {
-    ($which:expr, $max:ident, [$($size:literal),*], $x:expr, $out:expr, |$rows:ident| $kernel:ident::<_ $(, $constant:expr)*>($($arg:expr),*)) => {{
+    ($kernel:ident, $max:ident, [$($size:literal),*], $constants:tt, $operands:tt, $which:expr, $last:expr) => {{
         let mut i = 0;
         while i < $which.len() {
             let n = ($which.len() - i).min($max);
             match n {
-                $($size => {
-                    let $rows: [Row; $size] = std::array::from_fn(|r| row($x, $which, $out, i + r));
-                    $kernel::<$size $(, $constant)*>($($arg),*)
-                })*
+                $($size => row_groups!(@call $kernel, $size, $constants, $operands, $which, i, $last),)*
                 _ => unreachable!(),
             }
             i += n;
         }
     }};
+    (@call $kernel:ident, $size:literal, [$($constant:literal),*], ($panel:expr, $x:expr, $out:expr), $which:expr,
+     $i:ident, $last:expr) => {
+        $kernel::<$size, $($constant),*>($panel, std::array::from_fn(|r| row($x, $which, $out, $i + r)), $last)
+    };
 }
 
 /// # Safety
@@ -61,13 +62,26 @@ macro_rules! row_groups {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub unsafe fn product_vnni(panel: &Panel, x: &Activations, which: Which, width: usize, out: Rows<*mut f32>) {
     let mask = ((1u32 << width) - 1) as u16;
+    macro_rules! run {
+        ($groups:literal, $mins:literal) => {
+            row_groups!(vnni, VNNI_ROWS, [1, 2, 3, 4, 5, 6, 7, 8], [$groups, $mins], (panel, x, out), which, mask)
+        };
+    }
     // SAFETY: rows and panel have the same number of columns; the caller's promise.
     unsafe {
         match (panel.group, panel.offset.is_some()) {
-            (32, true) => row_groups!(which, VNNI_ROWS, [1, 2, 3, 4, 5, 6, 7, 8], x, out, |r| vnni::<_, 1, false>(panel, r, mask)),
-            (32, false) => row_groups!(which, VNNI_ROWS, [1, 2, 3, 4, 5, 6, 7, 8], x, out, |r| vnni::<_, 1, true>(panel, r, mask)),
-            (_, true) => row_groups!(which, VNNI_ROWS, [1, 2, 3, 4, 5, 6, 7, 8], x, out, |r| vnni::<_, 2, false>(panel, r, mask)),
-            (_, false) => row_groups!(which, VNNI_ROWS, [1, 2, 3, 4, 5, 6, 7, 8], x, out, |r| vnni::<_, 2, true>(panel, r, mask)),
+            (32, true) => {
+                run!(1, false)
+            }
+            (32, false) => {
+                run!(1, true)
+            }
+            (_, true) => {
+                run!(2, false)
+            }
+            (_, false) => {
+                run!(2, true)
+            }
         }
     }
 }
@@ -86,8 +100,10 @@ unsafe fn vnni<const ROWS: usize, const GROUPS: usize, const MINS: bool>(panel: 
         unsafe {
             let codes = codes.add(block * BLOCK_BYTES);
             let w: [__m512i; 8] = std::array::from_fn(|i| _mm512_loadu_si512(codes.add(64 * i).cast()));
-            let scale: [__m512; GROUPS] = std::array::from_fn(|g| _mm512_loadu_ps(scales.add((block * GROUPS + g) * PANEL)));
-            let min: [__m512; GROUPS] = std::array::from_fn(|g| _mm512_loadu_ps(mins.add((block * GROUPS + g) * PANEL)));
+            let scale: [__m512; GROUPS] =
+                std::array::from_fn(|g| _mm512_loadu_ps(scales.add((block * GROUPS + g) * PANEL)));
+            let min: [__m512; GROUPS] =
+                std::array::from_fn(|g| _mm512_loadu_ps(mins.add((block * GROUPS + g) * PANEL)));
             for (row, sum) in rows.iter().zip(&mut sums) {
                 let q = row.q.add(block * COLS).cast::<i32>();
                 let dx = _mm512_set1_ps(*row.scales.add(block));
@@ -115,13 +131,13 @@ unsafe fn vnni<const ROWS: usize, const GROUPS: usize, const MINS: bool>(panel: 
 /// As [`super::tile_product`], on a processor with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 pub unsafe fn product_avx2(panel: &Panel, x: &Activations, which: Which, width: usize, out: Rows<*mut f32>) {
+    macro_rules! run {
+        ($groups:literal, $mins:literal, $adds:literal) => {
+            row_groups!(avx2, AVX2_ROWS, [1, 2, 3, 4], [$groups, $mins, $adds], (panel, x, out), which, width)
+        };
+    }
     // SAFETY: as in product_vnni. How many sums of two products 127 * code fit into 16 bits decides.
     unsafe {
-        macro_rules! run {
-            ($groups:literal, $mins:literal, $adds:literal) => {
-                row_groups!(which, AVX2_ROWS, [1, 2, 3, 4], x, out, |r| avx2::<_, $groups, $mins, $adds>(panel, r, width))
-            };
-        }
         match (panel.group, panel.offset.is_some(), panel.largest) {
             (32, true, ..=31) => run!(1, false, 4),
             (32, true, ..=63) => run!(1, false, 2),
@@ -191,7 +207,12 @@ unsafe fn avx2<const ROWS: usize, const GROUPS: usize, const MINS: bool, const A
 /// 32 numbers at `q` are readable.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn dot_avx2<const GROUPS: usize, const ADDS: usize>(w: &[__m256i; 8], q: *const i32, g: usize, start: __m256i) -> __m256i {
+unsafe fn dot_avx2<const GROUPS: usize, const ADDS: usize>(
+    w: &[__m256i; 8],
+    q: *const i32,
+    g: usize,
+    start: __m256i,
+) -> __m256i {
     let ones = _mm256_set1_epi16(1);
     let mut dot = start;
     let each = 8 / GROUPS;
@@ -226,7 +247,8 @@ pub unsafe fn arrange_avx512(rows: &[u8], width: usize, out: &mut [u8]) {
         // SAFETY: 32 codes of each row, and the block's place in out.
         unsafe {
             let load = |row: usize| _mm256_loadu_si256(rows.as_ptr().add(row * width + block * COLS).cast());
-            let r: [__m512i; 8] = std::array::from_fn(|i| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(load(i)), load(i + 8)));
+            let r: [__m512i; 8] =
+                std::array::from_fn(|i| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(load(i)), load(i + 8)));
             let a: [__m512i; 4] = std::array::from_fn(|i| _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]));
             let b: [__m512i; 4] = std::array::from_fn(|i| _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]));
             // Units 0, 1, 2, 3 (and 4 more in the other half) of rows 0 .. 3, then of rows 4 .. 7.

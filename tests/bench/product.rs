@@ -1,0 +1,110 @@
+//! How fast the CPU backend multiplies: `cargo bench --bench product [NAME ...]`, NAME being a format. Shapes are those of
+//! the 26B model; the share is of the dot-product peak that is measured first, on as many threads.
+//!
+//! GOPS count a multiplication and an addition as two.
+
+use dgemma::backend::cpu::Cpu;
+use dgemma::backend::{Backend, ExpertWeights};
+use dgemma::cpu_level::CpuLevel;
+use dgemma::gguf::{Bytes, Tensor};
+use dgemma::quant::{self, Format};
+use std::sync::Arc;
+use std::time::Instant;
+
+const HIDDEN: usize = 2816;
+
+fn main() {
+    // Cargo passes `--bench`.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let names = if wanted.is_empty() {
+        vec!["Q4_0".into(), "Q8_0".into(), "Q4_K".into(), "Q6_K".into(), "Q5_0".into()]
+    } else {
+        wanted
+    };
+    println!("level,threads,format,product,rows,gops,share_of_peak");
+    for level in CpuLevel::available().into_iter().skip(1) {
+        for threads in [1, 2] {
+            let peak = peak(level, threads);
+            println!("{},{threads},,peak,,{peak:.0},1.00", level.name());
+            for name in &names {
+                let format = quant::by_name(name).expect("a format");
+                let cpu = Cpu::new(threads, level).unwrap();
+                for (what, rows, gops) in [dense(&cpu, format, 256), dense(&cpu, format, 64), experts(&cpu, format)] {
+                    println!("{},{threads},{name},{what},{rows},{gops:.0},{:.2}", level.name(), gops / peak);
+                }
+            }
+        }
+    }
+}
+
+/// A weight of random blocks with scales that are ordinary numbers.
+fn weight(cpu: &Cpu, format: &'static Format, shape: &[usize]) -> <Cpu as Backend>::Weight {
+    let n: usize = shape.iter().product();
+    let values: Vec<f32> =
+        (0..n.min(1 << 20)).map(|i| (i.wrapping_mul(2654435761) >> 8 & 0xffff) as f32 / 65536.0 - 0.5).collect();
+    let mut pool = vec![0; values.len() / format.block * format.block_bytes];
+    (format.encode)(&values, None, &mut pool);
+    let bytes = n / format.block * format.block_bytes;
+    let data: Vec<u8> = pool.iter().copied().cycle().take(bytes).collect();
+    let data = Bytes::new(Arc::new(data), 0, bytes);
+    cpu.weight(Tensor { name: "w".into(), shape: shape.to_vec(), format, data }).unwrap()
+}
+
+fn numbers(cpu: &Cpu, n: usize) -> Vec<f32> {
+    let mut x = cpu.buffer(n, "x").unwrap();
+    x.iter_mut().enumerate().for_each(|(i, x)| *x = (i * 7919 % 1000) as f32 / 500.0 - 1.0);
+    x
+}
+
+/// A projection to 4096.
+fn dense(cpu: &Cpu, format: &'static Format, rows: usize) -> (&'static str, usize, f64) {
+    let w = weight(cpu, format, &[HIDDEN, 4096]);
+    let x = numbers(cpu, rows * HIDDEN);
+    let mut out = cpu.buffer(rows * 4096, "out").unwrap();
+    let seconds = best(5, || cpu.run(|| cpu.matmul(&w, &x, rows, &mut out).unwrap()));
+    ("dense", rows, 2.0 * (rows * HIDDEN * 4096) as f64 / seconds / 1e9)
+}
+
+/// 32 experts of width 704, 16 rows each.
+fn experts(cpu: &Cpu, format: &'static Format) -> (&'static str, usize, f64) {
+    let (experts, ffn, rows, top_k) = (32, 704, 64, 8);
+    let up = weight(cpu, format, &[HIDDEN, 2 * ffn, experts]);
+    // 704 is no multiple of 256: such mixes have another format there.
+    let fits = if format.block > 64 { quant::by_name("Q5_0").expect("Q5_0") } else { format };
+    let down = weight(cpu, fits, &[ffn, HIDDEN, experts]);
+    let x = numbers(cpu, rows * HIDDEN);
+    let mut out = cpu.buffer(rows * HIDDEN, "out").unwrap();
+    let mut routes = cpu.routes(rows, top_k, ffn, HIDDEN).unwrap();
+    let logits: Vec<f32> =
+        (0..rows * experts).map(|i| ((i % experts + i / experts * top_k) % experts) as f32).collect();
+    cpu.route(&logits, &vec![1.0; experts], rows, experts, top_k, &mut routes).unwrap();
+    let weights = ExpertWeights { gate: (&up, 0), up: (&up, ffn), down: &down, experts, ffn, hidden: HIDDEN };
+    let seconds = best(5, || cpu.run(|| cpu.experts(weights, &x, rows, &mut routes, &mut out).unwrap()));
+    ("experts", rows * top_k / experts, 2.0 * (rows * top_k * 3 * ffn * HIDDEN) as f64 / seconds / 1e9)
+}
+
+/// Seconds of the fastest run: the others were disturbed.
+fn best(times: usize, mut run: impl FnMut()) -> f64 {
+    (0..times)
+        .map(|_| {
+            let clock = Instant::now();
+            run();
+            clock.elapsed().as_secs_f64()
+        })
+        .fold(f64::INFINITY, f64::min)
+}
+
+/// GOPS of the level's 8-bit dot products on registers alone.
+fn peak(level: CpuLevel, threads: usize) -> f64 {
+    const ROUNDS: usize = 1 << 22;
+    let one = || {
+        best(5, || {
+            std::hint::black_box(dgemma::backend::cpu::peak(level, ROUNDS));
+        })
+    };
+    let seconds = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        all.into_iter().map(|t| t.join().unwrap()).fold(0.0, f64::max)
+    });
+    threads as f64 * dgemma::backend::cpu::peak_ops(level, ROUNDS) / seconds / 1e9
+}
