@@ -80,8 +80,8 @@ fn arrange(level: CpuLevel, rows: &[u8], width: usize, out: &mut [u8]) {
     assert!(rows.len() >= PANEL * width && out.len() == PANEL * width && width.is_multiple_of(COLS));
     #[cfg(target_arch = "x86_64")]
     match level {
-        // SAFETY: the token; the sizes were asserted.
         CpuLevel::Avx512(_) | CpuLevel::Avx512Vnni(_) => {
+            // SAFETY: the token; the sizes were asserted.
             return unsafe { super::x86::arrange_avx512(rows, width, out) };
         }
         // SAFETY: the token; the sizes were asserted.

@@ -110,8 +110,8 @@ unsafe fn vnni<const ROWS: usize, const GROUPS: usize, const MINS: bool>(panel: 
                 for g in 0..GROUPS {
                     let correction = *row.corrections.add(block * GROUPS + g);
                     let mut dot = if MINS { _mm512_setzero_si512() } else { _mm512_set1_epi32(correction) };
-                    for i in g * 8 / GROUPS..(g + 1) * 8 / GROUPS {
-                        dot = _mm512_dpbusd_epi32(dot, w[i], _mm512_set1_epi32(q.add(i).read_unaligned()));
+                    for (i, &w) in w.iter().enumerate().skip(g * 8 / GROUPS).take(8 / GROUPS) {
+                        dot = _mm512_dpbusd_epi32(dot, w, _mm512_set1_epi32(q.add(i).read_unaligned()));
                     }
                     *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(scale[g], dx), *sum);
                     if MINS {
@@ -219,14 +219,14 @@ unsafe fn dot_avx2<const GROUPS: usize, const ADDS: usize>(
     let adds = ADDS.max(1);
     for part in 0..each / adds {
         let mut sum = _mm256_setzero_si256();
-        for i in g * each + part * adds..g * each + (part + 1) * adds {
+        for (i, &w) in w.iter().enumerate().skip(g * each + part * adds).take(adds) {
             // SAFETY: i < 8.
             let q = unsafe { _mm256_set1_epi32(q.add(i).read_unaligned()) };
             let pairs = if ADDS == 0 {
-                let code = _mm256_xor_si256(w[i], _mm256_set1_epi8(-128)); // code - 128
+                let code = _mm256_xor_si256(w, _mm256_set1_epi8(-128)); // code - 128
                 _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(q, code))
             } else {
-                _mm256_maddubs_epi16(w[i], q)
+                _mm256_maddubs_epi16(w, q)
             };
             sum = _mm256_add_epi16(sum, pairs);
         }
@@ -264,8 +264,8 @@ pub unsafe fn arrange_avx512(rows: &[u8], width: usize, out: &mut [u8]) {
             let out = out.as_mut_ptr().add(block * BLOCK_BYTES);
             for i in 0..4 {
                 let store = |at: usize, x: __m512i| _mm512_storeu_si512(out.add(64 * at).cast(), x);
-                store(i, _mm512_permutex2var_epi64(low[i], first, high[i]));
-                store(i + 4, _mm512_permutex2var_epi64(low[i], second, high[i]));
+                store(i, _mm512_permutex2var_epi64(low, first, high[i]));
+                store(i + 4, _mm512_permutex2var_epi64(low, second, high[i]));
             }
         }
     }
@@ -297,8 +297,8 @@ pub unsafe fn arrange_avx2(rows: &[u8], width: usize, out: &mut [u8]) {
                 let out = out.as_mut_ptr().add(block * BLOCK_BYTES + 32 * half);
                 for i in 0..4 {
                     let store = |at: usize, x: __m256i| _mm256_storeu_si256(out.add(64 * at).cast(), x);
-                    store(i, _mm256_permute2x128_si256::<0x20>(low[i], high[i]));
-                    store(i + 4, _mm256_permute2x128_si256::<0x31>(low[i], high[i]));
+                    store(i, _mm256_permute2x128_si256::<0x20>(low, high[i]));
+                    store(i + 4, _mm256_permute2x128_si256::<0x31>(low, high[i]));
                 }
             }
         }
