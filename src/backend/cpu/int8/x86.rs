@@ -264,8 +264,8 @@ pub unsafe fn arrange_avx512(rows: &[u8], width: usize, out: &mut [u8]) {
             let out = out.as_mut_ptr().add(block * BLOCK_BYTES);
             for i in 0..4 {
                 let store = |at: usize, x: __m512i| _mm512_storeu_si512(out.add(64 * at).cast(), x);
-                store(i, _mm512_permutex2var_epi64(low, first, high[i]));
-                store(i + 4, _mm512_permutex2var_epi64(low, second, high[i]));
+                store(i, _mm512_permutex2var_epi64(low[i], first, high[i]));
+                store(i + 4, _mm512_permutex2var_epi64(low[i], second, high[i]));
             }
         }
     }
@@ -297,8 +297,8 @@ pub unsafe fn arrange_avx2(rows: &[u8], width: usize, out: &mut [u8]) {
                 let out = out.as_mut_ptr().add(block * BLOCK_BYTES + 32 * half);
                 for i in 0..4 {
                     let store = |at: usize, x: __m256i| _mm256_storeu_si256(out.add(64 * at).cast(), x);
-                    store(i, _mm256_permute2x128_si256::<0x20>(low, high[i]));
-                    store(i + 4, _mm256_permute2x128_si256::<0x31>(low, high[i]));
+                    store(i, _mm256_permute2x128_si256::<0x20>(low[i], high[i]));
+                    store(i + 4, _mm256_permute2x128_si256::<0x31>(low[i], high[i]));
                 }
             }
         }
