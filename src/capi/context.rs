@@ -351,7 +351,7 @@ unsafe impl Growable for dgemma_perf {
 pub unsafe extern "C" fn dgemma_context_perf(context: *const dgemma_context, out: *mut dgemma_perf) -> dgemma_status {
     guard(|| {
         // SAFETY: the caller's promise.
-        let perf = unsafe { shared(context)? }.run(|context| Ok(*context.perf()))?;
+        let perf = unsafe { shared(context)? }.run(|context| Ok(context.perf()))?;
         let perf = dgemma_perf {
             struct_size: size_of::<dgemma_perf>(),
             prefill_tokens: perf.prefill_tokens,

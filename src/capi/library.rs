@@ -36,20 +36,12 @@ pub extern "C" fn dgemma_build_info() -> *const c_char {
     let info = INFO.get_or_init(|| {
         let (version, debug) = (env!("CARGO_PKG_VERSION"), if cfg!(debug_assertions) { " debug=1" } else { "" });
         let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
-        let cpu = level_name(CpuLevel::best());
+        let cpu = CpuLevel::best().name();
         format!(
             "version={version} abi={DGEMMA_ABI_VERSION} target={arch}-{os} backends=cpu,reference cpu={cpu}{debug}\0"
         )
     });
     info.as_ptr().cast()
-}
-
-fn level_name(level: CpuLevel) -> &'static str {
-    match level {
-        CpuLevel::Scalar => "scalar",
-        CpuLevel::Avx2(_) => "avx2",
-        CpuLevel::Avx512(_) => "avx512",
-    }
 }
 
 /// Something that can run a model. Set struct_size before the call that fills it.
