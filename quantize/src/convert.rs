@@ -2,6 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
+use crate::imatrix::Imatrix;
 use crate::pipeline;
 use crate::plan::{self, Step};
 use crate::tokenizer::Tokenizer;
@@ -12,6 +13,7 @@ use dgemma::gguf::Value;
 use dgemma::gguf::writer::{Plan, Writer};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
+use std::sync::Arc;
 
 /// How to convert.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,8 @@ pub struct Options {
     pub threads: usize,
     /// Whether tensors of a GGUF file that have lost something may become larger.
     pub allow_requantize: bool,
+    /// Which columns matter; some mixes choose other types with it.
+    pub imatrix: Option<Arc<Imatrix>>,
 }
 
 impl Options {
@@ -45,7 +49,15 @@ pub struct Prepared {
 
 /// Reads everything in `input`, a checkpoint's directory or a GGUF file, but the weights themselves, and checks it.
 pub fn prepare(input: &Path, options: &Options) -> Result<Prepared> {
-    if input.is_file() { gguf_input::prepare(input, options) } else { prepare_checkpoint(input, options) }
+    let types = Types { weighted: options.imatrix.is_some(), ..options.types.clone() };
+    let options = &Options { types, ..options.clone() };
+    let mut prepared =
+        if input.is_file() { gguf_input::prepare(input, options)? } else { prepare_checkpoint(input, options)? };
+    if let Some(imatrix) = &options.imatrix {
+        imatrix.apply(&mut prepared.steps)?;
+        prepared.keys.extend(imatrix.keys());
+    }
+    Ok(prepared)
 }
 
 fn prepare_checkpoint(directory: &Path, options: &Options) -> Result<Prepared> {

@@ -19,11 +19,12 @@
 //! A plain matrix counts as a stack of one. The importance of a column is its mean square, `in_sum2 / counts`. An expert that no
 //! row was routed to gets the mean of the others in its stack (llama.cpp gives it ones); if all are unused, ones.
 
+use crate::plan::Step;
 use dgemma::backend::recording::ColumnSums;
 use dgemma::gguf::writer::{Plan, Writer};
 use dgemma::gguf::{Array, Gguf, Tensor, Value};
 use dgemma::quant::{self, Format};
-use dgemma::{Error, Result};
+use dgemma::{Error, Result, log};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -165,6 +166,31 @@ impl Imatrix {
             return Err(wrong(format!("is of {} matrices, but the weight has {matrices}", entry.counts.len())));
         }
         Ok(Some(entry.importance().into()))
+    }
+
+    /// Gives each step that will be quantized its importance. An importance matrix of another model is an error; weights
+    /// that it has nothing about are only worth a warning.
+    pub fn apply(&self, steps: &mut [Step]) -> Result<()> {
+        self.check_names(steps.iter().map(|step| step.plan.name.as_str()))?;
+        let mut without: Vec<String> = Vec::new();
+        for step in steps {
+            let Plan { name, shape, format } = &step.plan;
+            let importance = self.importance(name, shape)?;
+            if format.block == 1 {
+                continue; // every number by itself: nothing to weigh against each other
+            }
+            if importance.is_none() {
+                without.push(name.clone());
+            }
+            step.importance = importance;
+        }
+        if let Some(first) = without.first() {
+            let (file, n) = (self.path.display(), without.len());
+            log::warn(|| {
+                format!("{file}: has nothing about `{first}` ({n} such weights), which are quantized without")
+            });
+        }
+        Ok(())
     }
 
     /// Refuses an importance matrix of another model: each of its weights must be among `names`.

@@ -8,7 +8,9 @@
 //! it; [`dry_run`] shows what it would be. [`inspect`] and [`inspect_json`] show what is in one, [`diff`] and [`compare`]
 //! what is different between two.
 //!
-//! [`gguf_input`] reads GGUF files instead of checkpoints. [`synth`] makes models up. [`collect`] runs a model on texts ([`samples`]) to measure an importance matrix ([`imatrix`]).
+//! [`gguf_input`] reads GGUF files instead of checkpoints. [`synth`] makes models up. [`collect`] runs a model on texts
+//! ([`samples`]) to measure an importance matrix ([`imatrix`]); [`quality`] compares a model with itself in several mixes
+//! ([`requantize`]).
 
 pub mod checkpoint;
 pub mod collect;
@@ -34,7 +36,9 @@ pub mod nvfp4;
 pub mod overrides;
 pub mod pipeline;
 pub mod plan;
+pub mod quality;
 pub mod random;
+pub mod requantize;
 pub mod samples;
 pub mod scheme;
 pub mod shapes;

@@ -2,9 +2,12 @@
 
 use clap::{Args, Parser, Subcommand};
 use dgemma::Result;
+use dgemma_quantize::imatrix::Imatrix;
 use dgemma_quantize::overrides::{self, Override};
+use dgemma_quantize::quality::Comparison;
+use dgemma_quantize::samples::Texts;
 use dgemma_quantize::types::Types;
-use dgemma_quantize::{collect, convert, diff, dry_run, inspect, inspect_json, mix, shapes, synth};
+use dgemma_quantize::{collect, convert, diff, dry_run, inspect, inspect_json, mix, quality, shapes, synth};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,6 +43,10 @@ enum Command {
         /// Let quantized tensors of a GGUF file become larger ones, which are no better
         #[arg(long)]
         allow_requantize: bool,
+        /// Importance matrix of the model, a GGUF file from here or from llama.cpp: weights that matter more get the
+        /// smaller errors
+        #[arg(long, value_name = "FILE")]
+        imatrix: Option<PathBuf>,
         /// Only list the tensors that would be written, with types and sizes
         #[arg(long)]
         dry_run: bool,
@@ -82,7 +89,29 @@ enum Command {
         #[arg(short, long)]
         out: PathBuf,
         #[command(flatten)]
-        options: collect::Options,
+        texts: Texts,
+        /// Threads; 0: one per core
+        #[arg(long, default_value_t = 0)]
+        threads: usize,
+    },
+    /// Measure what quantization costs: a model against itself in several mixes, as a table in Markdown
+    Quality {
+        /// The model, a GGUF file in F32, BF16 or F16
+        model: PathBuf,
+        /// The mixes [default: all]
+        #[arg(long, value_name = "MIX,...", value_delimiter = ',')]
+        types: Vec<String>,
+        /// Compare each mix also with this importance matrix
+        #[arg(long, value_name = "FILE")]
+        imatrix: Option<PathBuf>,
+        #[command(flatten)]
+        texts: Texts,
+        /// A .jsonl file of exercises to be solved in each mix, and compared with their answers
+        #[arg(long, value_name = "FILE")]
+        answers: Option<PathBuf>,
+        /// Threads; 0: one per core
+        #[arg(long, default_value_t = 0)]
+        threads: usize,
     },
     /// List the keys and tensors of a GGUF file
     Inspect {
@@ -156,13 +185,15 @@ fn size(text: &str) -> std::result::Result<u64, String> {
 fn run(command: Command) -> Result<ExitCode> {
     let mut stdout = std::io::stdout().lock();
     match command {
-        Command::Convert { input, out, types, name, split_max_size, threads, allow_requantize, dry_run } => {
+        Command::Convert { input, out, types, name, split_max_size, threads, allow_requantize, imatrix, dry_run } => {
+            let imatrix = imatrix.map(|path| Imatrix::open(&path)).transpose()?;
             let options = convert::Options {
                 types: types.parse()?,
                 name,
                 split_max_bytes: split_max_size.unwrap_or_default(),
                 threads,
                 allow_requantize,
+                imatrix: imatrix.map(Arc::new),
             };
             match out.filter(|_| !dry_run) {
                 Some(out) => convert::run(&input, &out, &options),
@@ -176,7 +207,12 @@ fn run(command: Command) -> Result<ExitCode> {
             let options = convert::Options { types, name, split_max_bytes, threads, ..Default::default() };
             synth::run(&out, &shapes::named(&shape)?, seed, &options)
         }
-        Command::Imatrix { model, out, options } => collect::run(&model, &out, &options),
+        Command::Imatrix { model, out, texts, threads } => collect::run(&model, &out, &texts, threads),
+        Command::Quality { model, types, imatrix, texts, answers, threads } => {
+            let exercises = answers.map(|file| Texts { file, samples: None, ..texts.clone() });
+            let comparison = Comparison { texts: &texts, exercises: exercises.as_ref(), threads };
+            quality::run(&model, &types, imatrix.as_deref(), &comparison, &mut stdout)
+        }
         Command::Inspect { file, json: false, .. } => inspect::run(&file, &mut stdout),
         Command::Inspect { file, elements, .. } => {
             inspect_json::run(&file, elements.unwrap_or(usize::MAX), &mut stdout)

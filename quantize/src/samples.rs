@@ -11,7 +11,7 @@
 use dgemma::engine::Model;
 use dgemma::sampler::{Noise, PhiloxNoise};
 use dgemma::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One run: what is read, and what could be written behind it.
 #[derive(Clone, Debug)]
@@ -33,19 +33,50 @@ pub struct Answer {
     pub task: String,
 }
 
-/// How to read a file of texts.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Reading {
-    /// Leave prompts as they are instead of rendering them with the chat template.
-    pub raw: bool,
-    /// Tokens of a chunk of plain text, canvas included; 0: two canvases.
+/// Which texts, and how they are used.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Texts {
+    /// Texts: a .jsonl file of {"prompt", "answer"} lines, or plain text with blank lines between texts
+    #[arg(long = "text", value_name = "FILE")]
+    pub file: PathBuf,
+    /// Shares of the canvas that are noise, one after the other
+    #[arg(long, default_value = "1,0.75,0.5,0.25,0.05", value_delimiter = ',')]
+    pub levels: Vec<f32>,
+    /// Tokens of a chunk of plain text, canvas included [default: two canvases]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub chunk: usize,
+    /// Leave prompts of .jsonl files as they are, instead of rendering them with the chat template
+    #[arg(long)]
+    pub raw: bool,
+    /// Use only N samples, spread evenly over the file
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Where the noise starts
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
 }
 
-/// All samples of the file `path` for `model`.
-pub fn read(path: &Path, model: &Model, reading: Reading) -> Result<Vec<Sample>> {
+/// The samples for `model` that are asked for.
+pub fn read(texts: &Texts, model: &Model) -> Result<Vec<Sample>> {
+    check_levels(&texts.levels)?;
+    let all = read_all(texts, model)?;
+    let wanted = texts.samples.unwrap_or(all.len()).min(all.len());
+    Ok((0..wanted).map(|i| all[i * all.len() / wanted].clone()).collect())
+}
+
+/// Noise levels are shares.
+fn check_levels(levels: &[f32]) -> Result<()> {
+    match levels.iter().find(|l| !(0.0..=1.0).contains(*l)) {
+        Some(bad) => Err(Error::argument("levels", format!("contain {bad}, expected numbers from 0 to 1"))),
+        None if levels.is_empty() => Err(Error::argument("levels", "are empty, expected numbers from 0 to 1")),
+        None => Ok(()),
+    }
+}
+
+fn read_all(texts: &Texts, model: &Model) -> Result<Vec<Sample>> {
+    let path = texts.file.as_path();
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    let reader = Reader { path, model, reading };
+    let reader = Reader { path, model, texts };
     let samples =
         if path.extension().is_some_and(|e| e == "jsonl") { reader.exercises(&text) } else { reader.texts(&text) };
     let samples = samples?;
@@ -58,7 +89,7 @@ pub fn read(path: &Path, model: &Model, reading: Reading) -> Result<Vec<Sample>>
 struct Reader<'a> {
     path: &'a Path,
     model: &'a Model,
-    reading: Reading,
+    texts: &'a Texts,
 }
 
 impl Reader<'_> {
@@ -86,7 +117,7 @@ impl Reader<'_> {
     /// The prompt's tokens, and the token that ends its answer.
     fn prompt(&self, prompt: &str, answer: &str) -> Result<(Vec<u32>, Option<u32>)> {
         let tokenizer = self.model.tokenizer();
-        if self.reading.raw {
+        if self.texts.raw {
             return Ok((tokenizer.encode(prompt, tokenizer.adds_bos(), false)?, tokenizer.eos()));
         }
         let user = serde_json::json!({"role": "user", "content": prompt});
@@ -101,7 +132,7 @@ impl Reader<'_> {
     fn texts(&self, text: &str) -> Result<Vec<Sample>> {
         let tokenizer = self.model.tokenizer();
         let canvas = self.model.config().canvas;
-        let chunk = if self.reading.chunk == 0 { 2 * canvas } else { self.reading.chunk };
+        let chunk = if self.texts.chunk == 0 { 2 * canvas } else { self.texts.chunk };
         if chunk <= canvas {
             let what = format!("is {chunk}, expected more than {canvas} tokens (the canvas)");
             return Err(Error::argument("chunk", what));

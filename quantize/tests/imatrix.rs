@@ -200,3 +200,65 @@ fn damaged_files_are_refused() {
     let model = Imatrix::open(&tiny("dgemma-tiny.gguf")).unwrap_err().to_string();
     assert!(model.contains("general.type"), "{model}");
 }
+
+/// A golden checkpoint, converted.
+fn convert(name: &str, out: &Path, more: &[&str]) -> Output {
+    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name).join("hf");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dgemma-quantize"));
+    command.arg("convert").arg(checkpoint).arg(out).args(more).output().unwrap()
+}
+
+/// A conversion with an importance matrix says so in its keys, has the mix's types for that case, and other codes.
+#[test]
+fn conversions_use_it() {
+    let (f32, matrix) = (scratch("tiny-k-f32.gguf"), scratch("tiny-k-imatrix.gguf"));
+    stderr(&convert("tiny-k", &f32, &["--type", "F32"]), true);
+    let program = env!("CARGO_BIN_EXE_dgemma-quantize");
+    let mut measure = Command::new(program);
+    measure.arg("imatrix").arg(&f32).arg("--text").arg(tiny("calibration.jsonl")).arg("-o").arg(&matrix);
+    stderr(&measure.args(["--samples", "2", "--levels", "1"]).output().unwrap(), true);
+    let with = ["--imatrix", matrix.to_str().unwrap()];
+    let (plain, weighted) = (scratch("tiny-k-plain.gguf"), scratch("tiny-k-weighted.gguf"));
+    assert_eq!(stderr(&convert("tiny-k", &plain, &["--type", "Q4_0"]), true), "");
+    assert_eq!(stderr(&convert("tiny-k", &weighted, &[&["--type", "Q4_0"], &with[..]].concat()), true), "");
+    let (plain, weighted) = (Gguf::open(&plain).unwrap(), Gguf::open(&weighted).unwrap());
+    let keys = weighted.metadata();
+    assert_eq!(keys.str("quantize.imatrix.file").unwrap(), "tiny-k-imatrix.gguf");
+    assert_eq!(keys.str("quantize.imatrix.dataset").unwrap(), "calibration.jsonl");
+    assert_eq!(
+        keys.u32("quantize.imatrix.entries_count").unwrap(),
+        Imatrix::open(&matrix).unwrap().entries.len() as u32
+    );
+    assert_eq!(keys.u32("quantize.imatrix.chunks_count").unwrap(), 2);
+    assert_eq!(plain.metadata().opt_str("quantize.imatrix.file").unwrap(), None);
+    let (mut same, mut different) = (0, 0);
+    for info in plain.tensors().iter().filter(|info| info.format.name == "Q4_0") {
+        let (plain, weighted) = (plain.require(&info.name).unwrap(), weighted.require(&info.name).unwrap());
+        *(if *plain.data == *weighted.data { &mut same } else { &mut different }) += 1;
+    }
+    assert!(same == 0 && different > 10, "{same} tensors do not change with importance, {different} do");
+    // Of another model: refused before anything is written.
+    let out = scratch("refused.gguf");
+    let said = stderr(&convert("micro", &out, &with), false);
+    assert!(said.contains("tiny-k-imatrix.gguf: tensor `") && !out.exists(), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// What llama.cpp leaves out of its files is quantized without, and said.
+#[test]
+fn weights_without_statistics_are_named() {
+    let (matrix, out) = (scratch("partial.gguf"), scratch("partial-out.gguf"));
+    example_of(&matrix, "blk.0.attn_q.weight", 64);
+    let said = stderr(&convert("micro", &out, &["--type", "Q8_0", "--imatrix", matrix.to_str().unwrap()]), true);
+    assert!(said.starts_with("Warn: ") && said.contains("partial.gguf: has nothing about `"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    example_of(&matrix, "blk.0.attn_q.weight", 32);
+    let said = stderr(&convert("micro", &out, &["--type", "Q8_0", "--imatrix", matrix.to_str().unwrap()]), false);
+    assert!(said.ends_with("`blk.0.attn_q.weight.in_sum2`: has 32 columns, but the weight has 64\n"), "{said}");
+}
+
+/// A file with one weight of `columns` columns.
+fn example_of(path: &Path, weight: &str, columns: usize) {
+    let entries = BTreeMap::from([(weight.to_owned(), entry(columns, &vec![1.0; columns], &[1.0]))]);
+    Imatrix { entries, ..example(path) }.write(path).unwrap();
+}
