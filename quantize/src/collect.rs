@@ -42,7 +42,7 @@ pub fn collect(model: &Model, path: &Path, texts: &Texts, threads: usize) -> Res
     let samples = samples::read(texts, model)?;
     let longest = |length: fn(&Sample) -> usize| samples.iter().map(length).max().unwrap_or(0);
     let positions = longest(|s| s.prompt.len() + s.canvas.len());
-    let backend = Arc::new(Recording::new(Cpu::new(threads, CpuLevel::best())?));
+    let backend = Arc::new(Recording::new(Cpu::new(threads, CpuLevel::best())?.exact(true)));
     let weights = Arc::new(Weights::load(&*backend, model.file(), |_| true)?);
     let sizes = SessionSizes { context: positions, chunk: PREFILL, kv: KvType::F32 };
     let mut run = Run {

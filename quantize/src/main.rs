@@ -112,6 +112,9 @@ enum Command {
         /// Threads; 0: one per core
         #[arg(long, default_value_t = 0)]
         threads: usize,
+        /// Compute all products in f32, to see what the weights alone cost, without the engine's 8-bit activations
+        #[arg(long)]
+        exact: bool,
     },
     /// List the keys and tensors of a GGUF file
     Inspect {
@@ -208,9 +211,9 @@ fn run(command: Command) -> Result<ExitCode> {
             synth::run(&out, &shapes::named(&shape)?, seed, &options)
         }
         Command::Imatrix { model, out, texts, threads } => collect::run(&model, &out, &texts, threads),
-        Command::Quality { model, types, imatrix, texts, answers, threads } => {
+        Command::Quality { model, types, imatrix, texts, answers, threads, exact } => {
             let exercises = answers.map(|file| Texts { file, samples: None, ..texts.clone() });
-            let comparison = Comparison { texts: &texts, exercises: exercises.as_ref(), threads };
+            let comparison = Comparison { texts: &texts, exercises: exercises.as_ref(), threads, exact };
             quality::run(&model, &types, imatrix.as_deref(), &comparison, &mut stdout)
         }
         Command::Inspect { file, json: false, .. } => inspect::run(&file, &mut stdout),

@@ -76,6 +76,8 @@ pub struct Comparison<'a> {
     pub exercises: Option<&'a Texts>,
     /// Threads; 0: one per core.
     pub threads: usize,
+    /// All products in f32: what the weights alone cost, without the engine's rounding of activations.
+    pub exact: bool,
 }
 
 /// Compares the model file with what it becomes in each of `mixes`, without an importance matrix and, if there is one, with
@@ -153,7 +155,7 @@ pub struct Quality<'a> {
 impl<'a> Quality<'a> {
     /// Loads the original and reads the texts.
     pub fn new(file: Gguf, comparison: &'a Comparison) -> Result<Self> {
-        let original = load(file, comparison.threads)?;
+        let original = load(file, comparison)?;
         let samples = samples::read(comparison.texts, &original)?;
         let exercises = comparison.exercises.map_or(Ok(Vec::new()), |texts| samples::read(texts, &original))?;
         Ok(Quality { original, comparison, samples, exercises })
@@ -183,7 +185,7 @@ impl<'a> Quality<'a> {
     /// The row of a version.
     pub fn row(&self, types: &Types, file: Gguf, weighted: bool) -> Result<Row> {
         let row = self.size(types.mix.name, &file);
-        let other = load(file, self.comparison.threads)?;
+        let other = load(file, self.comparison)?;
         let (distance, answers) = (Some(self.distance(&other)?), self.answers(&other)?);
         Ok(Row { weighted, distance, answers, ..row })
     }
@@ -304,8 +306,8 @@ fn argmax(x: &[f32]) -> usize {
     (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
 }
 
-fn load(file: Gguf, threads: usize) -> Result<Model> {
-    Model::from_gguf(file, &ModelParams { threads, ..Default::default() }, |_| true)
+fn load(file: Gguf, &Comparison { threads, exact, .. }: &Comparison) -> Result<Model> {
+    Model::from_gguf(file, &ModelParams { threads, exact, ..Default::default() }, |_| true)
 }
 
 /// A context just large enough for the longest of `samples`.

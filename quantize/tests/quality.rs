@@ -25,7 +25,7 @@ fn an_importance_matrix_lowers_the_divergence() {
     let levels = [1.0, 0.5];
     let (calibration, heldout) =
         (texts("calibration.jsonl", &levels, None), texts("heldout.jsonl", &levels, Some(150)));
-    let comparison = Comparison { texts: &heldout, exercises: None, threads: 2 };
+    let comparison = Comparison { texts: &heldout, exercises: None, threads: 2, exact: true };
     let quality = Quality::new(Gguf::open(&tiny("dgemma-tiny.gguf")).unwrap(), &comparison).unwrap();
     let imatrix = collect(quality.model(), "test".as_ref(), &calibration, 2).unwrap();
     for name in ["Q4_K_M", "Q3_K_M", "Q3_K_S"] {
