@@ -7,7 +7,7 @@
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::scale::{self, Grid};
-use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
+use super::{Codes, Format, codec, decoding, field, field_mut, half, nibbles, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
@@ -103,14 +103,10 @@ pub(super) fn decode_block(scale: f32, qs: &[u8; 16], x: &mut [f32; BLOCK]) {
 /// What the codes of a block stand for, plus 128.
 #[inline(always)]
 pub(super) fn integers(qs: &[u8; 16], values: &mut [u8; BLOCK]) {
-    let mut codes = [0u8; BLOCK];
-    for j in 0..16 {
-        codes[j] = qs[j] & 15;
-        codes[j + 16] = qs[j] >> 4;
-    }
+    let codes = nibbles(qs);
     *values = [VALUES[0] as u8 ^ 128; BLOCK];
-    for k in 1..16 {
-        for j in 0..BLOCK {
+    for j in 0..BLOCK {
+        for k in 1..16 {
             values[j] = values[j].wrapping_add(if codes[j] >= k as u8 { step(k) } else { 0 });
         }
     }

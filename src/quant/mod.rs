@@ -194,6 +194,18 @@ fn encoding<'a, const BLOCK: usize, const BYTES: usize>(
     src.iter().zip(dst)
 }
 
+/// 16 low nibbles, then 16 high ones. The black box has no meaning but for speed: it keeps the compiler from unrolling a
+/// decoder into one straight line, which it fails to vectorize (8 instead of 50 GB/s on AVX-512).
+#[inline(always)]
+fn nibbles(qs: &[u8; 16]) -> [u8; 32] {
+    let mut codes = [0; 32];
+    for j in 0..16 {
+        codes[j] = qs[j] & 15;
+        codes[j + 16] = qs[j] >> 4;
+    }
+    std::hint::black_box(codes)
+}
+
 /// The `N` bytes of a block from byte `AT`. That they lie inside is checked when this is compiled.
 #[inline(always)]
 fn field<const AT: usize, const N: usize, const BYTES: usize>(block: &[u8; BYTES]) -> &[u8; N] {

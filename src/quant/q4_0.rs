@@ -10,7 +10,7 @@
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::scale::{self, Grid, Integers};
-use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, set_half, unpacking};
+use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, nibbles, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
@@ -26,10 +26,9 @@ codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
         for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
             let d = half::<0, BYTES>(block);
-            let qs = field::<2, 16, BYTES>(block);
-            for j in 0..16 {
-                x[j] = d * f32::from((qs[j] & 15) as i8 - 8);
-                x[j + 16] = d * f32::from((qs[j] >> 4) as i8 - 8);
+            let codes = nibbles(field::<2, 16, BYTES>(block));
+            for j in 0..BLOCK {
+                x[j] = d * f32::from(codes[j] as i8 - 8);
             }
         }
     }
@@ -39,7 +38,7 @@ codec! {
     fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
         for (block, codes, scale) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales) {
             *scale = [half::<0, BYTES>(block)];
-            nibbles(field::<2, 16, BYTES>(block), codes);
+            *codes = nibbles(field::<2, 16, BYTES>(block));
         }
     }
 }
@@ -80,15 +79,6 @@ fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
             set_half::<0, BYTES>(block, d);
             *field_mut::<2, 16, BYTES>(block) = packed(x, |x| (Steps::nearest(x * inverse) + 8.0) as u8);
         }
-    }
-}
-
-/// The codes of a block, one to a byte.
-#[inline(always)]
-pub(super) fn nibbles(qs: &[u8; 16], codes: &mut [u8; BLOCK]) {
-    for j in 0..16 {
-        codes[j] = qs[j] & 15;
-        codes[j + 16] = qs[j] >> 4;
     }
 }
 

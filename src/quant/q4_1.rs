@@ -10,9 +10,8 @@
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::{
-    Codes, Format, codec, decoding, encoding, field, field_mut, half,
-    q4_0::{nibbles, packed},
-    scale_min, set_half, unpacking,
+    Codes, Format, codec, decoding, encoding, field, field_mut, half, nibbles, q4_0::packed, scale_min, set_half,
+    unpacking,
 };
 
 const BLOCK: usize = 32;
@@ -29,10 +28,9 @@ codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
         for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
             let (d, m) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
-            let qs = field::<4, 16, BYTES>(block);
-            for j in 0..16 {
-                x[j] = d * f32::from(qs[j] & 15) + m;
-                x[j + 16] = d * f32::from(qs[j] >> 4) + m;
+            let codes = nibbles(field::<4, 16, BYTES>(block));
+            for j in 0..BLOCK {
+                x[j] = d * f32::from(codes[j]) + m;
             }
         }
     }
@@ -43,7 +41,7 @@ codec! {
         for ((block, codes, scale), min) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales).zip(mins) {
             *scale = [half::<0, BYTES>(block)];
             *min = -half::<2, BYTES>(block);
-            nibbles(field::<4, 16, BYTES>(block), codes);
+            *codes = nibbles(field::<4, 16, BYTES>(block));
         }
     }
 }

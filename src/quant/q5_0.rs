@@ -11,7 +11,7 @@
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::scale::{self, Grid, Integers};
-use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, q4_0, set_half, unpacking};
+use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, nibbles, q4_0, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 6 + BLOCK / 2;
@@ -91,13 +91,14 @@ fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
 /// The 32 five-bit codes of a block.
 #[inline(always)]
 pub(super) fn codes(qh: &[u8; 4], qs: &[u8; 16]) -> [u8; BLOCK] {
-    let qh = u32::from_le_bytes(*qh);
-    let mut codes = [0; BLOCK];
-    for j in 0..16 {
+    let mut codes = nibbles(qs);
+    let mut high = [0; BLOCK];
+    for j in 0..BLOCK {
+        high[j] = qh[j / 8];
+    }
+    for j in 0..BLOCK {
         // Masks instead of shifts by j: those exist as vector instructions everywhere.
-        let high = |bit: u32| if qh & bit != 0 { 16 } else { 0 };
-        codes[j] = (qs[j] & 15) | high(1 << j);
-        codes[j + 16] = (qs[j] >> 4) | high(0x1_0000 << j);
+        codes[j] |= if high[j] & (1 << (j % 8)) != 0 { 16 } else { 0 };
     }
     codes
 }
