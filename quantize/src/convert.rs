@@ -28,6 +28,8 @@ pub struct Options {
     pub threads: usize,
     /// Whether tensors of a GGUF file that have lost something may become larger.
     pub allow_requantize: bool,
+    /// Read the result back before it gets its name, and compare it with the input.
+    pub verify: bool,
     /// Which columns matter; some mixes choose other types with it.
     pub imatrix: Option<Arc<Imatrix>>,
 }
@@ -86,6 +88,10 @@ pub fn write(out: &Path, Prepared { keys, steps }: Prepared, options: &Options) 
     drop(keys);
     let progress = progress_bar(writer.file_bytes());
     pipeline::convert(&steps, &writer, options.threads, &progress)?;
+    if options.verify {
+        progress.reset();
+        pipeline::verify(&steps, &writer, options.threads, &progress)?;
+    }
     progress.finish_and_clear();
     writer.finish()
 }

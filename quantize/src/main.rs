@@ -43,6 +43,9 @@ enum Command {
         /// Let quantized tensors of a GGUF file become larger ones, which are no better
         #[arg(long)]
         allow_requantize: bool,
+        /// Read the result back before it gets its name, and compare it with the input
+        #[arg(long)]
+        verify: bool,
         /// Importance matrix of the model, a GGUF file from here or from llama.cpp: weights that matter more get the
         /// smaller errors
         #[arg(long, value_name = "FILE")]
@@ -188,7 +191,18 @@ fn size(text: &str) -> std::result::Result<u64, String> {
 fn run(command: Command) -> Result<ExitCode> {
     let mut stdout = std::io::stdout().lock();
     match command {
-        Command::Convert { input, out, types, name, split_max_size, threads, allow_requantize, imatrix, dry_run } => {
+        Command::Convert {
+            input,
+            out,
+            types,
+            name,
+            split_max_size,
+            threads,
+            allow_requantize,
+            verify,
+            imatrix,
+            dry_run,
+        } => {
             let imatrix = imatrix.map(|path| Imatrix::open(&path)).transpose()?;
             let options = convert::Options {
                 types: types.parse()?,
@@ -196,6 +210,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 split_max_bytes: split_max_size.unwrap_or_default(),
                 threads,
                 allow_requantize,
+                verify,
                 imatrix: imatrix.map(Arc::new),
             };
             match out.filter(|_| !dry_run) {

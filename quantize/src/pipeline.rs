@@ -4,7 +4,7 @@
 
 use crate::plan::Step;
 use dgemma::gguf::writer::Writer;
-use dgemma::quant::Format;
+use dgemma::quant::{self, Format};
 use dgemma::{Error, Result};
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
@@ -35,6 +35,23 @@ pub fn convert(steps: &[Step], writer: &Writer, threads: usize, progress: &Progr
         let start = piece.row * row_bytes(step)?;
         writer.write_at(piece.tensor, start, bytes)?;
         progress.inc(bytes.len() as u64);
+        Ok(())
+    })
+}
+
+/// Reads everything again, input and output, and compares. Tensors that kept their format must have the same numbers;
+/// floats may be off by their rounding; of a quantized block, the root of the mean square of the errors may be no larger
+/// than [`quant::error_bound`] allows a single one (the largest magnitude, where an importance matrix made some columns
+/// matter little).
+pub fn verify(steps: &[Step], writer: &Writer, threads: usize, progress: &ProgressBar) -> Result<()> {
+    each_piece(steps, threads, |worker, step, piece| {
+        let row_bytes = row_bytes(step)?;
+        let mut bytes = std::mem::take(&mut worker.bytes);
+        bytes.resize(piece.rows * row_bytes, 0);
+        writer.read_at(piece.tensor, piece.row * row_bytes, &mut bytes)?;
+        worker.compare(step, piece, &bytes)?;
+        progress.inc(bytes.len() as u64);
+        worker.bytes = bytes;
         Ok(())
     })
 }
@@ -158,6 +175,41 @@ impl Worker {
         let what = format!("is {}, too large for {name}", self.values[at]);
         Err(step.source.error_at(row * columns(step) + at, &what))
     }
+
+    fn compare(&mut self, step: &Step, piece: Piece, bytes: &[u8]) -> Result<()> {
+        let Step { plan, source, .. } = step;
+        let (row_bytes, block) = (row_bytes(step)?, plan.format.block);
+        for (row, count) in tiles(step, piece) {
+            let stored = &bytes[(row - piece.row) * row_bytes..][..count * row_bytes];
+            self.values.resize(count * columns(step), 0.0);
+            self.back.resize(count * columns(step), 0.0);
+            source.read(row * columns(step), &mut self.values, &mut self.scratch)?;
+            (plan.format.decode)(stored, &mut self.back);
+            let mut blocks = self.values.chunks(block).zip(self.back.chunks(block));
+            if let Some(n) = blocks.position(|(expected, found)| is_wrong(step, expected, found)) {
+                let first = row * columns(step) + n * block;
+                let (found, expected) = (self.back[n * block], self.values[n * block]);
+                let what = format!("reads back as {found}, expected {expected}: its block is too far off for");
+                return Err(source.error_at(first, &format!("{what} {}", plan.format.name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a decoded block is further from the original than its format excuses.
+fn is_wrong(step: &Step, expected: &[f32], found: &[f32]) -> bool {
+    let format = step.plan.format;
+    if step.source.format() == Some(format) || format.block == 1 {
+        let kept = step.source.format() == Some(format);
+        let bound = |x: f32| if kept { 0.0 } else { quant::error_bound(format, expected, x) };
+        return expected.iter().zip(found).any(|(&x, &y)| y.is_nan() || (x - y).abs() > bound(x));
+    }
+    let squares: f64 = expected.iter().zip(found).map(|(x, y)| f64::from(x - y).powi(2)).sum();
+    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+    let bound =
+        quant::error_bound(format, expected, largest).max(if step.importance.is_some() { largest } else { 0.0 });
+    squares.is_nan() || (squares / expected.len() as f64).sqrt() > f64::from(bound)
 }
 
 /// The rows of a piece, some at a time: first row and number.
@@ -182,4 +234,33 @@ fn encode(step: &Step, row: usize, values: &[f32], out: &mut [u8]) -> Result<()>
         encode(x, Some(&importance[matrix * columns..][..columns]), bytes);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Generated;
+    use dgemma::gguf::writer::Plan;
+
+    /// A wrong sign and a scale that is no number are found (in the first number or block); what the format rounds is not.
+    #[test]
+    fn verification_finds_damage() {
+        let values: Vec<f32> = (0..64).map(|i| (i as f32 * 0.7 + 0.5).sin()).collect();
+        for name in ["F16", "Q8_0", "Q4_0", "IQ4_NL"] {
+            let format = quant::by_name(name).unwrap();
+            let plan = Plan { name: "t".to_owned(), shape: vec![64], format };
+            let source = Box::new(Generated { name: "t".to_owned(), values: values.clone() });
+            let step = Step { plan, wanted: format, source, importance: None };
+            let mut bytes = vec![0; 64 / format.block * format.block_bytes];
+            (format.encode)(&values, None, &mut bytes);
+            let piece = Piece { tensor: 0, row: 0, rows: 1 };
+            Worker::default().compare(&step, piece, &bytes).unwrap();
+            for (at, mask) in [(1, 0x80), (1, 0x7c)] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= mask;
+                let error = Worker::default().compare(&step, piece, &damaged).unwrap_err().to_string();
+                assert!(error.contains("reads back as"), "{name} {at}: {error}");
+            }
+        }
+    }
 }

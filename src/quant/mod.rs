@@ -11,6 +11,7 @@
 //! data of a search, `scale.rs` searches scales, `scale_min.rs` scales with minimums.
 
 pub mod bf16;
+mod bound;
 #[cfg(test)]
 mod conformance;
 pub mod f16;
@@ -34,6 +35,7 @@ mod scale;
 mod scale_min;
 
 use crate::cpu_level::CpuLevel;
+pub use bound::error_bound;
 
 /// Decodes whole blocks: `src.len() / block_bytes == dst.len() / block`, both without remainder. Panics otherwise.
 pub type Decode = fn(src: &[u8], dst: &mut [f32]);

@@ -12,7 +12,10 @@ use std::time::Instant;
 /// Converting this takes some tens of milliseconds, many of them writing.
 fn converter(out: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dgemma-quantize"));
-    command.arg("convert").arg(golden().join("tiny-k/hf")).arg(out).args(["--type", "f32"]).args(more);
+    command.arg("convert").arg(golden().join("tiny-k/hf")).arg(out).args(more);
+    if !more.contains(&"--type") {
+        command.args(["--type", "f32"]);
+    }
     command.stdin(Stdio::null());
     command
 }
@@ -160,4 +163,17 @@ fn sizes_of_parts() {
     assert_eq!(files(&scratch.out()).len(), 1);
     assert!(converter(&scratch.out(), &["--threads", "3"]).status().unwrap().success());
     assert!(std::fs::read(scratch.out()).unwrap() == single, "the file depends on the number of threads");
+}
+
+/// Every format of a mix passes its own check, with and without threads. (That the check finds errors is shown by a unit
+/// test of the pipeline.)
+#[test]
+fn verified_conversions() {
+    let scratch = Scratch::new("verified");
+    for mix in
+        ["F16", "BF16", "Q8_0", "Q6_K", "Q5_K_S", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K", "IQ4_XS", "IQ4_NL", "MXFP4_MOE"]
+    {
+        let output = converter(&scratch.out(), &["--verify", "--type", mix]).output().unwrap();
+        assert!(output.status.success(), "{mix}: {}", stderr(&output));
+    }
 }
