@@ -24,7 +24,7 @@
  *         return 0;
  *     }
  *
- * Link with -ldgemma (pkg-config: dgemma; CMake: find_package(dgemma), dgemma::dgemma).
+ * Link with -ldgemma.
  *
  * Conventions
  *

@@ -7,7 +7,7 @@
 //!      8   qs[128]      qs[16 k + j]: low nibble is element j of sub-block k, high nibble element j + 16
 //! ```
 //!
-//! value = d (s - 32) VALUES[q]
+//! value = `d (s - 32) VALUES[q]`
 
 use super::iq4_nl::{self, Values};
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
