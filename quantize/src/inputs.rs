@@ -1,5 +1,5 @@
 //! Finds for each tensor of a file what it is made from in a checkpoint, whichever way that stores it: as it is, under the
-//! encoder's name, expert by expert, quantized ([`fp8`], [`nvfp4`]); and what no tensor was made from.
+//! encoder's name, expert by expert, quantized ([`crate::fp8`], [`crate::nvfp4`]); and what no tensor was made from.
 //!
 //! The experts of a layer are one tensor in published BF16 checkpoints, and three for each expert in quantized ones:
 //! `experts.N.gate_proj`, `up_proj` and `down_proj`, gate and up together being `gate_up_proj`.
