@@ -42,7 +42,7 @@
  * and the call can be repeated. Texts get a NUL behind them: cap must be at least *len + 1 for them.
  *
  * Structs may grow. Options (dgemma_*_params) are filled by their init function, which is told their size; reports
- * (dgemma_*_info, dgemma_perf, dgemma_step) have struct_size set by you before the call. A program compiled with an older
+ * (dgemma_*_info, dgemma_memory, dgemma_perf, dgemma_step) have struct_size set by you before the call. A program compiled with an older
  * header gets what it knows, and the defaults for the rest. A program compiled with a newer one may leave what this
  * library does not know at zero, and is refused otherwise; such fields of reports are zero.
  *
@@ -85,7 +85,7 @@
  * Of this header: raised by each release that adds to it. A program may run with every library of the same soname whose
  * dgemma_abi_version() is at least this.
  */
-#define DGEMMA_ABI_VERSION 2
+#define DGEMMA_ABI_VERSION 3
 
 /**
  * dgemma_log_callback's level: the result may not be what you want.
@@ -108,6 +108,31 @@
  * much (`ulimit -l`); else loading answers DGEMMA_STATUS_IO.
  */
 #define DGEMMA_MEMORY_LOCK 2
+
+/**
+ * dgemma_model_params.cpu_level: the best instruction set of the processor.
+ */
+#define DGEMMA_CPU_BEST 0
+
+/**
+ * dgemma_model_params.cpu_level: what every processor of the target has.
+ */
+#define DGEMMA_CPU_SCALAR 1
+
+/**
+ * dgemma_model_params.cpu_level: AVX2 and FMA.
+ */
+#define DGEMMA_CPU_AVX2 2
+
+/**
+ * dgemma_model_params.cpu_level: AVX-512 F, BW, DQ and VL.
+ */
+#define DGEMMA_CPU_AVX512 3
+
+/**
+ * dgemma_model_params.cpu_level: the same with VNNI.
+ */
+#define DGEMMA_CPU_AVX512_VNNI 4
 
 /**
  * dgemma_model_tokenize(): put the token that begins a text in front. A rendered chat has its own.
@@ -189,6 +214,21 @@
  * dgemma_chat_render(): end where the model's answer begins.
  */
 #define DGEMMA_CHAT_ADD_GENERATION_PROMPT 1
+
+/**
+ * dgemma_noise.purpose: the tokens that a canvas starts from.
+ */
+#define DGEMMA_NOISE_CANVAS 0
+
+/**
+ * dgemma_noise.purpose: where in its distribution each position's token is drawn.
+ */
+#define DGEMMA_NOISE_DRAWS 1
+
+/**
+ * dgemma_noise.purpose: the tokens that positions get which are not accepted.
+ */
+#define DGEMMA_NOISE_RENOISE 2
 
 /**
  * dgemma_model_params.backend: the fast one for processors.
@@ -472,6 +512,15 @@ typedef struct dgemma_model_params {
    * Bytes that error_text has room for.
    */
   size_t error_text_cap;
+  /**
+   * 1: DGEMMA_BACKEND_CPU computes all products in f32. 0: those with quantized weights round their other operand to 8
+   * bits, which is several times faster and moves logits a little. The text of a seed differs between the two.
+   */
+  uint32_t exact;
+  /**
+   * DGEMMA_CPU_* that DGEMMA_BACKEND_CPU uses; DGEMMA_CPU_BEST (0) but for comparisons.
+   */
+  uint32_t cpu_level;
 } dgemma_model_params;
 
 /**
@@ -708,6 +757,48 @@ typedef int (*dgemma_tokens_callback)(uint32_t block, const uint32_t *tokens, si
 typedef int (*dgemma_prefill_callback)(size_t encoded, size_t total, void *user_data);
 
 /**
+ * Noise that is about to be used, one number for each position of a canvas. It comes filled from the seed. What the program
+ * writes into the array is used instead, so that a recording of all of it gives the same text again: on another backend,
+ * after a change of the library, from another implementation.
+ */
+typedef struct dgemma_noise {
+  /**
+   * Size of this struct as the library knows it, in bytes.
+   */
+  size_t struct_size;
+  /**
+   * DGEMMA_NOISE_* value.
+   */
+  uint32_t purpose;
+  /**
+   * The canvas's index within the generation, from 0.
+   */
+  uint32_t block;
+  /**
+   * The step's index within the canvas, from 0; 0 for DGEMMA_NOISE_CANVAS.
+   */
+  uint32_t step;
+  /**
+   * Positions of the canvas, and entries of the array.
+   */
+  uint32_t canvas_length;
+  /**
+   * Ids below vocab_size; NULL for DGEMMA_NOISE_DRAWS.
+   */
+  uint32_t *tokens;
+  /**
+   * Numbers above 0 and below 1; NULL unless DGEMMA_NOISE_DRAWS.
+   */
+  float *draws;
+} dgemma_noise;
+
+/**
+ * Hears of noise before it is used; `noise` and its array are lent for the time of the call. Returns 0 to continue;
+ * anything else stops the call as a dgemma_canceller does. A step that is repeated after a failure asks again.
+ */
+typedef int (*dgemma_noise_callback)(const struct dgemma_noise *noise, void *user_data);
+
+/**
  * What to generate. Fill it with dgemma_generate_params_init(), then change fields. Zero in a field means the default.
  *
  * Callbacks run on the thread that called, one at a time.
@@ -779,6 +870,10 @@ typedef struct dgemma_generate_params {
    * Bytes that error_text has room for.
    */
   size_t error_text_cap;
+  /**
+   * Hears of all noise before it is used, and may replace it; or NULL.
+   */
+  dgemma_noise_callback on_noise;
 } dgemma_generate_params;
 
 /**
@@ -877,6 +972,18 @@ typedef struct dgemma_context_info {
    * Positions that the context holds at most, prompt and canvas together.
    */
   size_t context_size;
+  /**
+   * Seed of the generations and blocks that name none.
+   */
+  uint64_t seed;
+  /**
+   * Prompt tokens encoded per pass.
+   */
+  uint32_t chunk;
+  /**
+   * DGEMMA_KV_* of the cached keys and values; never DGEMMA_KV_DEFAULT.
+   */
+  uint32_t kv_type;
 } dgemma_context_info;
 
 /**
@@ -915,7 +1022,42 @@ typedef struct dgemma_perf {
    * Time spent scoring.
    */
   double scoring_seconds;
+  /**
+   * Of all three, time spent in attention, projections included.
+   */
+  double attention_seconds;
+  /**
+   * Of all three, time spent in dense layers, routers and experts.
+   */
+  double feed_forward_seconds;
+  /**
+   * Of all three, time spent in the output head: logits, statistics, draws and soft embedding.
+   */
+  double head_seconds;
 } dgemma_perf;
+
+/**
+ * Where memory is, in bytes. Set struct_size before the call that fills it.
+ */
+typedef struct dgemma_memory {
+  /**
+   * sizeof(dgemma_memory) in the calling program.
+   */
+  size_t struct_size;
+  /**
+   * The model's files, mapped (the system holds what is in use, once for all processes) or read. Shared by all contexts
+   * of the model.
+   */
+  uint64_t weight_bytes;
+  /**
+   * Cached keys and values at their full size; the system hands out the pages as they are filled. 0 for a model.
+   */
+  uint64_t kv_bytes;
+  /**
+   * Activations; a step needs some more for its time. 0 for a model.
+   */
+  uint64_t activation_bytes;
+} dgemma_memory;
 
 /**
  * What a block starts from. Fill it with dgemma_block_params_init(), then change fields.
@@ -957,6 +1099,15 @@ typedef struct dgemma_block_params {
    * DGEMMA_SLOT_* of each position; NULL: all free if there are tokens.
    */
   const uint8_t *slots;
+  /**
+   * Hears of the block's noise before it is used, in dgemma_block_begin() and dgemma_block_step(), and may replace it; or
+   * NULL.
+   */
+  dgemma_noise_callback on_noise;
+  /**
+   * Handed to on_noise as it is; must stay valid for it as long as the block is stepped.
+   */
+  void *user_data;
 } dgemma_block_params;
 
 /**
@@ -1008,7 +1159,7 @@ DGEMMA_API uint32_t dgemma_abi_version(void);
 
 /**
  * How the library was built and what it found here: one line of `key=value` pairs separated by spaces, e.g.
- * "version=0.1.0 abi=2 target=x86_64-linux backends=cpu,reference cpu=avx512". Keys may be added.
+ * "version=0.1.0 abi=3 target=x86_64-linux backends=cpu,reference cpu=avx512". Keys may be added.
  *
  * Lifetime: static; do not free it. Threads: any.
  */
@@ -1087,6 +1238,18 @@ void dgemma_model_free(struct dgemma_model *model);
 DGEMMA_API
 dgemma_status dgemma_model_describe(const struct dgemma_model *model,
                                     struct dgemma_model_info *out);
+
+/**
+ * A number that says which model it is: a hash of architecture keys, tensor table and a sample of every tensor. The same
+ * for a file and its split form; another one after requantizing. Saved contexts carry it.
+ *
+ * `model`: not NULL. `out`: receives the number; not NULL. The first call on a model reads a page or two of each tensor.
+ *
+ * Answers DGEMMA_STATUS_INVALID_ARGUMENT. Threads: any.
+ */
+DGEMMA_API
+dgemma_status dgemma_model_fingerprint(const struct dgemma_model *model,
+                                       uint64_t *out);
 
 /**
  * How many keys the file's metadata has; 0 for NULL. Threads: any.
@@ -1479,6 +1642,89 @@ dgemma_status dgemma_context_last_error(const struct dgemma_context *context,
                                         char *buffer,
                                         size_t cap,
                                         size_t *len);
+
+/**
+ * Copies a context: its sequence, what is encoded of it, its sizes and seed. The copy goes its own way: it has its own
+ * cancellers and counters, and blocks of the original stay with the original. The cheap way to try several continuations.
+ *
+ * `context`: not NULL. `out`: receives the copy, to be freed with dgemma_context_free(); not NULL.
+ *
+ * Answers DGEMMA_STATUS_INVALID_ARGUMENT, _OUT_OF_MEMORY or _BUSY. Threads: one at a time.
+ */
+DGEMMA_API
+dgemma_status dgemma_context_clone(const struct dgemma_context *context,
+                                   struct dgemma_context **out);
+
+/**
+ * Saves a context into memory: its sequence and what is encoded of it, with a version, the model's fingerprint and a
+ * checksum. Seed, counters and blocks under way are not part of it. dgemma_context_load() takes it back, in this process or
+ * another, without encoding anything again.
+ *
+ * `context`: not NULL. `buffer`, `cap`, `len`: see "Buffers" above, in bytes; no NUL is added.
+ *
+ * Answers DGEMMA_STATUS_INVALID_ARGUMENT, _BUFFER_TOO_SMALL or _BUSY. Threads: one at a time.
+ */
+DGEMMA_API
+dgemma_status dgemma_context_save(const struct dgemma_context *context,
+                                  uint8_t *buffer,
+                                  size_t cap,
+                                  size_t *len);
+
+/**
+ * Takes over what dgemma_context_save() wrote: the context's sequence becomes the saved one, encoded as it was. The context
+ * may have another size, chunk and seed than the saved one, but needs the same model and the same kv_type.
+ *
+ * `context`: not NULL. `bytes`: `n_bytes` bytes, not NULL. Bytes from elsewhere do no harm: everything is checked
+ * before anything is taken over. (The checksum notices accidents; it is no signature.)
+ *
+ * Answers DGEMMA_STATUS_INVALID_ARGUMENT (not a saved context, of another version, damaged, of another model, of another
+ * kv_type), _CONTEXT_FULL (more tokens than the context holds) or _BUSY; nothing was changed then. Threads: one at a time.
+ */
+DGEMMA_API
+dgemma_status dgemma_context_load(struct dgemma_context *context,
+                                  const uint8_t *bytes,
+                                  size_t n_bytes);
+
+/**
+ * dgemma_context_save() into a file, which appears when it is complete; an older one of that name is replaced.
+ *
+ * `context`: not NULL. `path`: UTF-8, not NULL.
+ *
+ * Answers DGEMMA_STATUS_INVALID_ARGUMENT, _IO (the system refuses: no such folder, no right, disk full; an older file is
+ * as it was) or _BUSY. Threads: one at a time.
+ */
+DGEMMA_API
+dgemma_status dgemma_context_save_file(const struct dgemma_context *context,
+                                       const char *path);
+
+/**
+ * dgemma_context_load() from a file.
+ *
+ * `context`: not NULL. `path`: UTF-8, not NULL.
+ *
+ * Answers DGEMMA_STATUS_INVALID_ARGUMENT, _IO (missing, not readable), _BAD_FILE (what dgemma_context_load() refuses in
+ * bytes), _CONTEXT_FULL or _BUSY; nothing was changed then. Threads: one at a time.
+ */
+DGEMMA_API
+dgemma_status dgemma_context_load_file(struct dgemma_context *context,
+                                       const char *path);
+
+/**
+ * Reports what memory a model takes; its contexts add theirs.
+ *
+ * `model`: not NULL. `out`: not NULL, struct_size set. Answers DGEMMA_STATUS_INVALID_ARGUMENT. Threads: any.
+ */
+DGEMMA_API dgemma_status dgemma_model_memory(const struct dgemma_model *model, struct dgemma_memory *out);
+
+/**
+ * Reports what memory a context takes; a fresh one answers what its full size will take.
+ *
+ * `context`: not NULL. `out`: not NULL, struct_size set. Answers DGEMMA_STATUS_INVALID_ARGUMENT or _BUSY. Threads: one at
+ * a time.
+ */
+DGEMMA_API
+dgemma_status dgemma_context_memory(const struct dgemma_context *context,
+                                    struct dgemma_memory *out);
 
 /**
  * Makes a stop button for a context.

@@ -21,6 +21,9 @@ fn model() -> PathBuf {
 const PROMPT: &str = "What is 7 + 12?";
 const ANSWER: &str = "19";
 
+/// Programs of tests/c that count their own checks; see tests/c/check.h.
+const PROGRAMS: &[&str] = &["keep"];
+
 fn compile(source: &Path, standard: &str, name: &str) -> PathBuf {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
@@ -45,8 +48,8 @@ fn compile(source: &Path, standard: &str, name: &str) -> PathBuf {
     out
 }
 
-fn run(program: &Path) -> String {
-    let output = Command::new(program).arg(model()).arg(PROMPT).output().unwrap();
+fn run(program: &Path, args: &[&str]) -> String {
+    let output = Command::new(program).arg(model()).args(args).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {} {errors}", program.display(), output.status);
     assert_eq!(errors, "", "the library never prints");
@@ -56,9 +59,16 @@ fn run(program: &Path) -> String {
 // One test, so that the link to the library is made once.
 #[test]
 fn c_programs_compile_without_a_warning_and_run() {
-    assert_eq!(run(&compile(&root().join("tests/c/api.c"), "-std=c99", "api")), ANSWER);
+    assert_eq!(run(&compile(&root().join("tests/c/api.c"), "-std=c99", "api"), &[PROMPT]), ANSWER);
     for standard in ["-std=c99", "-std=c11", "-std=c17"] {
-        assert_eq!(run(&compile(&root().join("examples/hello.c"), standard, "hello")), format!("{ANSWER}\n"));
+        assert_eq!(
+            run(&compile(&root().join("examples/hello.c"), standard, "hello"), &[PROMPT]),
+            format!("{ANSWER}\n")
+        );
+    }
+    for name in PROGRAMS {
+        let program = compile(&root().join(format!("tests/c/{name}.c")), "-std=c99", name);
+        println!("{name}: {}", run(&program, &[PROMPT, ANSWER, env!("CARGO_TARGET_TMPDIR")]).trim());
     }
 }
 

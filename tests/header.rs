@@ -19,9 +19,11 @@ fn the_committed_header_is_current() {
         "chat",
         "sampler",
         "step",
+        "noise",
         "params",
         "generate",
         "context",
+        "keep",
         "canceller",
         "block",
     ];

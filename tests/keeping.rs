@@ -158,7 +158,7 @@ fn a_wrong_save_changes_nothing() {
     let mut context = filled(&model, &params(KvType::F32, 0), 70);
     let mut refuse = |bytes: &[u8], reason: &str| {
         let text = context.load(bytes).unwrap_err().to_string();
-        assert!(text.starts_with("argument `saved context`: ") && text.contains(reason), "{text}, expected {reason}");
+        assert!(text.starts_with("argument `bytes`: ") && text.contains(reason), "{text}, expected {reason}");
         assert_eq!((context.tokens(), context.encoded()), (&prompt()[..], 70));
     };
     refuse(&[], "is not a saved context");

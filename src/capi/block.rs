@@ -3,6 +3,7 @@
 use super::buffer::{give, output, required, slice};
 use super::context::{dgemma_context, shared};
 use super::guard::guard;
+use super::noise::{HeardNoise, dgemma_noise_callback};
 use super::sampler::{dgemma_sampler_params, sampler};
 use super::shared::Shared;
 use super::sized::{self, Growable};
@@ -10,9 +11,8 @@ use super::status::dgemma_status;
 use super::step::{Flags, before_first, dgemma_step, step};
 use crate::engine::{Block, Context, Slot, Start};
 use crate::error::{Error, Result};
-use crate::sampler::PhiloxNoise;
-use std::ffi::c_int;
-use std::ptr::null;
+use std::ffi::{c_int, c_void};
+use std::ptr::{null, null_mut};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// A canvas being denoised behind the sequence of a context. It holds the context; calls on it use the context, so at most
@@ -25,7 +25,7 @@ pub struct dgemma_block {
 
 struct State {
     block: Block,
-    noise: PhiloxNoise,
+    noise: HeardNoise,
     max_steps: u32,
     /// Of the last step, lent to the program.
     flags: Flags,
@@ -64,6 +64,11 @@ pub struct dgemma_block_params {
     pub tokens: *const u32,
     /// DGEMMA_SLOT_* of each position; NULL: all free if there are tokens.
     pub slots: *const u8,
+    /// Hears of the block's noise before it is used, in dgemma_block_begin() and dgemma_block_step(), and may replace it; or
+    /// NULL.
+    pub on_noise: dgemma_noise_callback,
+    /// Handed to on_noise as it is; must stay valid for it as long as the block is stepped.
+    pub user_data: *mut c_void,
 }
 
 // SAFETY: repr(C), integers and pointers only, the size first.
@@ -79,6 +84,8 @@ const DEFAULTS: dgemma_block_params = dgemma_block_params {
     sampler: null(),
     tokens: null(),
     slots: null(),
+    on_noise: None,
+    user_data: null_mut(),
 };
 
 /// Fills `params` with the defaults.
@@ -163,7 +170,7 @@ unsafe fn begin(context: &mut Context, p: &dgemma_block_params, seed: u64) -> Re
     // SAFETY: the caller's promise.
     let slots = unsafe { slots(p, length)? };
     let start = if slots.is_empty() { Start::Random(length) } else { Start::Canvas(&slots) };
-    let mut noise = context.noise(seed);
+    let mut noise = HeardNoise::new(context.noise(seed), context.model(), p.on_noise, p.user_data);
     let block = context.begin_block(p.index, start, &sampler, &mut noise)?;
     Ok(State { block, noise, max_steps: sampler.steps, flags: Flags::default() })
 }

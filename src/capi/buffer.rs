@@ -6,7 +6,7 @@
 //! for and `*len` does not count.
 
 use crate::error::{Error, Result};
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 
 /// `pointer`, or the error that it is NULL.
 ///
@@ -107,3 +107,18 @@ unsafe fn deliver<T: Copy>(values: &[T], buffer: *mut T, cap: usize, len: *mut u
     }
     Ok(())
 }
+
+/// The caller's pointer, which only the caller follows.
+#[derive(Clone, Copy)]
+pub(super) struct Address(pub *mut c_void);
+
+impl Address {
+    pub fn get(self) -> *mut c_void {
+        self.0
+    }
+}
+
+// SAFETY: the address is handed back, never followed; the documentation says that several threads may get it.
+unsafe impl Send for Address {}
+// SAFETY: as above.
+unsafe impl Sync for Address {}

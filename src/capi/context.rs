@@ -285,6 +285,12 @@ pub struct dgemma_context_info {
     pub encoded: usize,
     /// Positions that the context holds at most, prompt and canvas together.
     pub context_size: usize,
+    /// Seed of the generations and blocks that name none.
+    pub seed: u64,
+    /// Prompt tokens encoded per pass.
+    pub chunk: u32,
+    /// DGEMMA_KV_* of the cached keys and values; never DGEMMA_KV_DEFAULT.
+    pub kv_type: u32,
 }
 
 // SAFETY: repr(C), integers only, the size first.
@@ -303,12 +309,20 @@ pub unsafe extern "C" fn dgemma_context_describe(
 ) -> dgemma_status {
     guard(|| {
         // SAFETY: the caller's promise.
-        let info = unsafe { shared(context)? }.run(|context| {
+        let shared = unsafe { shared(context)? };
+        let info = shared.run(|context| {
             Ok(dgemma_context_info {
                 struct_size: size_of::<dgemma_context_info>(),
                 length: context.tokens().len(),
                 encoded: context.encoded(),
                 context_size: context.size(),
+                seed: shared.seed,
+                chunk: context.chunk() as u32,
+                kv_type: match context.kv_type() {
+                    KvType::F32 => DGEMMA_KV_F32,
+                    KvType::F16 => DGEMMA_KV_F16,
+                    KvType::Bf16 => DGEMMA_KV_BF16,
+                },
             })
         })?;
         // SAFETY: the caller's promise.
@@ -336,6 +350,12 @@ pub struct dgemma_perf {
     pub denoise_seconds: f64,
     /// Time spent scoring.
     pub scoring_seconds: f64,
+    /// Of all three, time spent in attention, projections included.
+    pub attention_seconds: f64,
+    /// Of all three, time spent in dense layers, routers and experts.
+    pub feed_forward_seconds: f64,
+    /// Of all three, time spent in the output head: logits, statistics, draws and soft embedding.
+    pub head_seconds: f64,
 }
 
 // SAFETY: repr(C), numbers only, the size first.
@@ -361,6 +381,9 @@ pub unsafe extern "C" fn dgemma_context_perf(context: *const dgemma_context, out
             prefill_seconds: perf.prefill.as_secs_f64(),
             denoise_seconds: perf.denoise.as_secs_f64(),
             scoring_seconds: perf.scoring.as_secs_f64(),
+            attention_seconds: perf.phases.attention.as_secs_f64(),
+            feed_forward_seconds: perf.phases.feed_forward.as_secs_f64(),
+            head_seconds: perf.phases.head.as_secs_f64(),
         };
         // SAFETY: the caller's promise.
         unsafe { sized::report(out, &perf) }

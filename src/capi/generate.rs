@@ -4,6 +4,7 @@ use super::buffer::utf8;
 use super::context::{dgemma_context, flow, shared};
 use super::guard::{Caller, guard_with};
 use super::model::{dgemma_model, model_of};
+use super::noise::HeardNoise;
 use super::params::{
     DGEMMA_GENERATE_SHOW_SPECIAL, DGEMMA_PROMPT_CHAT, checked, dgemma_generate_params, dgemma_text_callback, read,
 };
@@ -123,7 +124,8 @@ unsafe fn generate(
     let before = context.tokens().len();
     let mut hearer = Hearer { p, decoder: StreamDecoder::new(p.flags & DGEMMA_GENERATE_SHOW_SPECIAL != 0) };
     let mut failure = None;
-    let generation = context.generate(&params, |event| match hearer.hear(&model, event) {
+    let mut noise = HeardNoise::new(context.noise(params.sampler.seed), &model, p.on_noise, p.user_data);
+    let generation = context.generate_with_noise(&params, &mut noise, |event| match hearer.hear(&model, event) {
         Ok(flow) => flow,
         Err(e) => {
             failure = Some(e);

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 /// Of this header: raised by each release that adds to it. A program may run with every library of the same soname whose
 /// dgemma_abi_version() is at least this.
-pub const DGEMMA_ABI_VERSION: u32 = 2;
+pub const DGEMMA_ABI_VERSION: u32 = 3;
 
 /// The library's version, e.g. "0.1.0". Static; do not free it. Threads: any.
 #[unsafe(no_mangle)]
@@ -27,7 +27,7 @@ pub extern "C" fn dgemma_abi_version() -> u32 {
 }
 
 /// How the library was built and what it found here: one line of `key=value` pairs separated by spaces, e.g.
-/// "version=0.1.0 abi=2 target=x86_64-linux backends=cpu,reference cpu=avx512". Keys may be added.
+/// "version=0.1.0 abi=3 target=x86_64-linux backends=cpu,reference cpu=avx512". Keys may be added.
 ///
 /// Lifetime: static; do not free it. Threads: any.
 #[unsafe(no_mangle)]

@@ -1,5 +1,6 @@
 //! The host's ear for messages that are not errors.
 
+use super::buffer::Address;
 use super::guard::guard;
 use super::status::dgemma_status;
 use crate::log::{Level, set_sink};
@@ -36,18 +37,3 @@ pub unsafe extern "C" fn dgemma_log_set(callback: dgemma_log_callback, user_data
         Ok(())
     })
 }
-
-/// The caller's pointer, which only the caller follows.
-#[derive(Clone, Copy)]
-struct Address(*mut c_void);
-
-impl Address {
-    fn get(self) -> *mut c_void {
-        self.0
-    }
-}
-
-// SAFETY: the address is handed back, never followed; the documentation says that several threads may get it.
-unsafe impl Send for Address {}
-// SAFETY: as above.
-unsafe impl Sync for Address {}

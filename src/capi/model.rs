@@ -5,6 +5,7 @@ use super::guard::{Caller, guard, guard_with};
 use super::params::{DGEMMA_BACKEND_CPU, DGEMMA_BACKEND_REFERENCE};
 use super::sized::{self, Growable};
 use super::status::dgemma_status;
+use crate::cpu_level::{Avx2, Avx512, Avx512Vnni, CpuLevel};
 use crate::engine::{BackendKind, Model, ModelParams};
 use crate::error::{Error, Result};
 use crate::gguf::Value;
@@ -24,6 +25,17 @@ pub const DGEMMA_MEMORY_READ: u64 = 1;
 /// dgemma_model_params.memory: keep the file's bytes in memory, never pushed out by the system. Needs the right to lock that
 /// much (`ulimit -l`); else loading answers DGEMMA_STATUS_IO.
 pub const DGEMMA_MEMORY_LOCK: u64 = 2;
+
+/// dgemma_model_params.cpu_level: the best instruction set of the processor.
+pub const DGEMMA_CPU_BEST: u32 = 0;
+/// dgemma_model_params.cpu_level: what every processor of the target has.
+pub const DGEMMA_CPU_SCALAR: u32 = 1;
+/// dgemma_model_params.cpu_level: AVX2 and FMA.
+pub const DGEMMA_CPU_AVX2: u32 = 2;
+/// dgemma_model_params.cpu_level: AVX-512 F, BW, DQ and VL.
+pub const DGEMMA_CPU_AVX512: u32 = 3;
+/// dgemma_model_params.cpu_level: the same with VNNI.
+pub const DGEMMA_CPU_AVX512_VNNI: u32 = 4;
 
 /// How to load a model. Fill it with dgemma_model_params_init(), then change fields.
 #[repr(C)]
@@ -46,6 +58,11 @@ pub struct dgemma_model_params {
     pub error_text: *mut c_char,
     /// Bytes that error_text has room for.
     pub error_text_cap: usize,
+    /// 1: DGEMMA_BACKEND_CPU computes all products in f32. 0: those with quantized weights round their other operand to 8
+    /// bits, which is several times faster and moves logits a little. The text of a seed differs between the two.
+    pub exact: u32,
+    /// DGEMMA_CPU_* that DGEMMA_BACKEND_CPU uses; DGEMMA_CPU_BEST (0) but for comparisons.
+    pub cpu_level: u32,
 }
 
 // SAFETY: repr(C), integers and pointers only, the size first.
@@ -62,6 +79,8 @@ const DEFAULTS: dgemma_model_params = dgemma_model_params {
     user_data: null_mut(),
     error_text: null_mut(),
     error_text_cap: 0,
+    exact: 0,
+    cpu_level: DGEMMA_CPU_BEST,
 };
 
 /// Fills `params` with the defaults.
@@ -91,13 +110,32 @@ fn checked(p: &dgemma_model_params) -> Result<ModelParams> {
     if p.memory & !(DGEMMA_MEMORY_READ | DGEMMA_MEMORY_LOCK) != 0 {
         return Err(Error::argument("memory", format!("is {:#x}, expected DGEMMA_MEMORY_* values", p.memory)));
     }
+    if p.exact > 1 {
+        return Err(Error::argument("exact", format!("is {}, expected 0 or 1", p.exact)));
+    }
     Ok(ModelParams {
         backend,
         threads: p.threads as usize,
+        cpu_level: cpu_level(p.cpu_level)?,
+        exact: p.exact == 1,
         read: p.memory & DGEMMA_MEMORY_READ != 0,
         lock: p.memory & DGEMMA_MEMORY_LOCK != 0,
-        ..Default::default()
     })
+}
+
+fn cpu_level(level: u32) -> Result<Option<CpuLevel>> {
+    let (name, found) = match level {
+        DGEMMA_CPU_BEST => return Ok(None),
+        DGEMMA_CPU_SCALAR => ("scalar", Some(CpuLevel::Scalar)),
+        DGEMMA_CPU_AVX2 => ("AVX2", Avx2::detect().map(CpuLevel::Avx2)),
+        DGEMMA_CPU_AVX512 => ("AVX-512", Avx512::detect().map(CpuLevel::Avx512)),
+        DGEMMA_CPU_AVX512_VNNI => ("AVX-512 VNNI", Avx512Vnni::detect().map(CpuLevel::Avx512Vnni)),
+        other => return Err(Error::argument("cpu_level", format!("is {other}, expected a DGEMMA_CPU_* value"))),
+    };
+    match found {
+        None => Err(Error::argument("cpu_level", format!("is {name}, which this processor or system does not have"))),
+        found => Ok(found),
+    }
 }
 
 /// Loads a GGUF file: maps it, checks it, binds its weights. The file must not be changed or cut while the model or
@@ -230,6 +268,24 @@ pub unsafe extern "C" fn dgemma_model_describe(
         };
         // SAFETY: the caller's promise.
         unsafe { sized::report(out, &info) }
+    })
+}
+
+/// A number that says which model it is: a hash of architecture keys, tensor table and a sample of every tensor. The same
+/// for a file and its split form; another one after requantizing. Saved contexts carry it.
+///
+/// `model`: not NULL. `out`: receives the number; not NULL. The first call on a model reads a page or two of each tensor.
+///
+/// Answers DGEMMA_STATUS_INVALID_ARGUMENT. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dgemma_model_fingerprint(model: *const dgemma_model, out: *mut u64) -> dgemma_status {
+    guard(|| {
+        output(out, "out")?;
+        // SAFETY: the caller's promise.
+        let fingerprint = unsafe { model_of(model)? }.fingerprint();
+        // SAFETY: not NULL, and writable by the caller's promise.
+        unsafe { out.write(fingerprint) };
+        Ok(())
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::context::dgemma_prefill_callback;
 use super::guard::guard;
+use super::noise::dgemma_noise_callback;
 use super::sampler::{dgemma_sampler_params, sampler};
 use super::sized::{self, Growable};
 use super::status::dgemma_status;
@@ -80,6 +81,8 @@ pub struct dgemma_generate_params {
     pub error_text: *mut c_char,
     /// Bytes that error_text has room for.
     pub error_text_cap: usize,
+    /// Hears of all noise before it is used, and may replace it; or NULL.
+    pub on_noise: dgemma_noise_callback,
 }
 
 // SAFETY: repr(C), numbers and pointers only, the size first.
@@ -104,6 +107,7 @@ const DEFAULTS: dgemma_generate_params = dgemma_generate_params {
     on_prefill: None,
     error_text: null_mut(),
     error_text_cap: 0,
+    on_noise: None,
 };
 
 /// Fills `params` with the defaults.

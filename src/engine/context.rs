@@ -87,6 +87,11 @@ impl Context {
         self.size
     }
 
+    /// Prompt rows encoded per pass.
+    pub fn chunk(&self) -> usize {
+        self.chunk
+    }
+
     /// Positions already encoded.
     pub fn encoded(&self) -> usize {
         self.encoded

@@ -108,7 +108,7 @@ impl Context {
     /// [`Error::Argument`]: not a saved context, damaged, of another model, or with another K/V type;
     /// [`Error::ContextFull`]: more tokens than this context holds.
     pub fn load(&mut self, bytes: &[u8]) -> Result<()> {
-        self.load_checked(bytes, &|what| Error::argument("saved context", what))
+        self.load_checked(bytes, &|what| Error::argument("bytes", what))
     }
 
     /// [`Context::load`] from a file. [`Error::File`] instead of [`Error::Argument`], and [`Error::Io`].
