@@ -1,0 +1,64 @@
+//! Every check. A step is a name and a function; steps with files of their own: `python.rs`.
+
+use crate::python;
+use crate::tools::{Outcome, cargo, need, root, run};
+use std::process::Command;
+use std::time::Instant;
+
+type Step = (&'static str, fn() -> Outcome);
+
+/// Every check, in the order of their cost. What ran is printed, with times, so that nothing is skipped in silence.
+pub fn ci() -> Outcome {
+    let steps: [Step; 5] = [
+        ("format", || cargo(&["fmt", "--all", "--check"], "rustfmt")),
+        ("lints", || {
+            cargo(
+                &["clippy", "--workspace", "--all-targets", "--release", "--locked", "--", "-D", "warnings"],
+                "clippy",
+            )
+        }),
+        ("tests", tests),
+        ("documentation", documentation),
+        ("files in other readers", python::files_in_other_readers),
+    ];
+    let mut report = String::new();
+    for (name, step) in steps {
+        println!("== {name}");
+        let clock = Instant::now();
+        step().map_err(|what| format!("{name}: {what}"))?;
+        report += &format!("   {name}: ok, {:.0} s\n", clock.elapsed().as_secs_f64());
+    }
+    print!("== all checks passed\n{report}");
+    Ok(())
+}
+
+/// Unit, integration and golden tests, the header check and the C and C++ programs.
+fn tests() -> Outcome {
+    need("c++", &["g++"])?;
+    let mut command = Command::new("cargo");
+    command.args(["test", "--workspace", "--release", "--locked"]);
+    // A checkout beside the full set of llama.cpp-made files tests all of them; the committed selection always runs.
+    let more = root().join("../shared/fixtures/peer-gguf");
+    if more.is_dir() {
+        command.env("DGEMMA_PEER_DIR", more);
+    }
+    run(&mut command)
+}
+
+fn documentation() -> Outcome {
+    let mut command = Command::new("cargo");
+    command
+        .args([
+            "doc",
+            "--lib",
+            "--package",
+            "dgemma",
+            "--package",
+            "dgemma-quantize",
+            "--release",
+            "--locked",
+            "--no-deps",
+        ])
+        .env("RUSTDOCFLAGS", "-D warnings");
+    run(&mut command)
+}
