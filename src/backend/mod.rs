@@ -18,6 +18,7 @@ pub mod reference;
 use crate::error::Result;
 use crate::gguf::Tensor;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Which cached prompt positions and which rows of the same pass a row may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +185,19 @@ pub struct HeadStats {
     pub entropy: Vec<f32>,
     /// Natural logarithm of the most probable token's probability under the tempered distribution.
     pub log_prob: Vec<f32>,
+    /// Time spent on the soft embedding; zero if the backend cannot tell it from the rest.
+    pub soft_time: Duration,
+    /// (row, token) pairs of which the soft embedding was made; all of them, unless small probabilities were left out.
+    pub soft_terms: u64,
+}
+
+/// How the rows of a layer fell on its experts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpertLoad {
+    /// Experts with at least one row: their weights are read.
+    pub touched: usize,
+    /// Rows of the expert with most of them.
+    pub largest: usize,
 }
 
 /// The operations of the forward pass. Thread rule: operations of one pass come from one thread at a time; a backend
@@ -307,6 +321,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
         top_k: usize,
         routes: &mut Self::Routes,
     ) -> Result<()>;
+    /// How the last [`Backend::route`] spread its rows; zeros if the backend does not count them.
+    fn expert_load(&self, routes: &Self::Routes) -> ExpertLoad {
+        let _ = routes;
+        ExpertLoad::default()
+    }
     /// `out[t] = sum over t's routes of weight * down(gelu_tanh(gate x) * (up x))`; x and out `[rows, hidden]`.
     fn experts(
         &self,

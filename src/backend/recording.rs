@@ -8,7 +8,7 @@
 use super::cpu::{Cpu, Routes};
 use super::host_kv::{self, HostKv};
 use super::host_weight::HostWeight;
-use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
+use super::{AttentionShape, Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
 use crate::error::Result;
 use crate::gguf::Tensor;
 use std::sync::atomic::AtomicBool;
@@ -265,6 +265,10 @@ impl Backend for Recording {
         routes: &mut Routes,
     ) -> Result<()> {
         self.cpu.route(logits, expert_scale, rows, experts, top_k, routes)
+    }
+
+    fn expert_load(&self, routes: &Routes) -> ExpertLoad {
+        self.cpu.expert_load(routes)
     }
 
     fn experts(

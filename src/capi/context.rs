@@ -7,7 +7,7 @@ use super::shared::Shared;
 use super::sized::{self, Growable};
 use super::status::dgemma_status;
 use crate::backend::KvType;
-use crate::engine::{Context, ContextParams};
+use crate::engine::{Context, ContextParams, Phase};
 use crate::error::{Error, Result};
 use std::ffi::{c_char, c_int, c_void};
 use std::ops::ControlFlow;
@@ -372,6 +372,7 @@ pub unsafe extern "C" fn dgemma_context_perf(context: *const dgemma_context, out
     guard(|| {
         // SAFETY: the caller's promise.
         let perf = unsafe { shared(context)? }.run(|context| Ok(context.perf()))?;
+        let seconds = |phases: &[Phase]| phases.iter().map(|&phase| perf.phases[phase].wall.as_secs_f64()).sum();
         let perf = dgemma_perf {
             struct_size: size_of::<dgemma_perf>(),
             prefill_tokens: perf.prefill_tokens,
@@ -381,9 +382,9 @@ pub unsafe extern "C" fn dgemma_context_perf(context: *const dgemma_context, out
             prefill_seconds: perf.prefill.as_secs_f64(),
             denoise_seconds: perf.denoise.as_secs_f64(),
             scoring_seconds: perf.scoring.as_secs_f64(),
-            attention_seconds: perf.phases.attention.as_secs_f64(),
-            feed_forward_seconds: perf.phases.feed_forward.as_secs_f64(),
-            head_seconds: perf.phases.head.as_secs_f64(),
+            attention_seconds: seconds(&[Phase::Projections, Phase::Attention]),
+            feed_forward_seconds: seconds(&[Phase::Dense, Phase::Router, Phase::Experts]),
+            head_seconds: seconds(&[Phase::Head, Phase::SoftEmbedding]),
         };
         // SAFETY: the caller's promise.
         unsafe { sized::report(out, &perf) }

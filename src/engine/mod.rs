@@ -30,7 +30,7 @@ mod start;
 mod stepping;
 
 pub use crate::backend::KvType;
-pub use crate::model::Phases;
+pub use crate::model::{Phase, Phases, Spent, process_cpu_time};
 pub use cancel::CancelToken;
 pub use context::{Context, ContextParams};
 pub use denoise::{Block, StepInfo};

@@ -9,12 +9,12 @@
 
 use super::config::LayerShape;
 use super::kv_cache::KvCache;
+use super::phases::Phase;
 use super::state::State;
 use super::weights::{LayerWeights, Weights};
 use crate::backend::{AttentionShape, Backend, ExpertWeights, KvLayer, KvType, Mask};
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 /// One pass over the layers: which rows, and who may stop it.
 pub struct Pass<'a> {
@@ -28,17 +28,15 @@ pub struct Pass<'a> {
 /// The input transform of prompt rows, then all layers with their K/V kept. x ends in `s.x`, before the final norm.
 pub fn prompt<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, kv: &mut KvCache<B>, pass: &Pass) -> Result<()> {
     let (rows, scale) = (pass.ids.len(), (w.config.hidden as f32).sqrt());
+    s.watch.start();
     kv.will_write(pass.start + rows);
     b.embed(&w.embedding, pass.ids, scale, &mut s.x)?;
     for (i, (shape, layer)) in w.config.layers.iter().zip(&w.layers).enumerate() {
         check(pass.cancel)?;
-        let clock = Instant::now();
         attention(b, w, shape, layer, s, &kv.layers[i], pass, Mask::Causal)?;
         b.kv_append(&s.k, &s.v, rows, pass.start, &mut kv.layers[i])?;
-        s.phases.attention += clock.elapsed();
-        let clock = Instant::now();
+        s.watch.lap(Phase::Attention);
         feed_forward(b, w, layer, s, rows, layer.prompt_scalar)?;
-        s.phases.feed_forward += clock.elapsed();
     }
     Ok(())
 }
@@ -53,31 +51,32 @@ pub fn canvas<B: Backend>(
     self_condition: bool,
 ) -> Result<()> {
     let (rows, c) = (pass.ids.len(), &w.config);
+    s.watch.start();
     b.embed(&w.embedding, pass.ids, (c.hidden as f32).sqrt(), &mut s.x)?;
     if self_condition {
         b.rms_norm(&s.soft, Some(&w.sc_norm), rows, c.hidden, c.eps, &mut s.normed)?;
+        s.watch.lap(Phase::Other);
         b.matmul(&w.sc_gate, &s.normed, rows, &mut s.gate)?;
         b.matmul(&w.sc_up, &s.normed, rows, &mut s.up)?;
         b.gelu_mul(&mut s.gate, &s.up, rows * c.ffn)?;
         b.matmul(&w.sc_down, &s.gate, rows, &mut s.branch)?;
+        s.watch.lap(Phase::Dense);
         b.add(&s.branch, rows * c.hidden, &mut s.x)?;
     }
     b.rms_norm_in_place(&mut s.x, None, rows, c.hidden, c.eps)?;
     for (i, (shape, layer)) in c.layers.iter().zip(&w.layers).enumerate() {
         check(pass.cancel)?;
-        let clock = Instant::now();
         attention(b, w, shape, layer, s, &kv.layers[i], pass, Mask::Canvas)?;
-        s.phases.attention += clock.elapsed();
-        let clock = Instant::now();
         feed_forward(b, w, layer, s, rows, layer.canvas_scalar)?;
-        s.phases.feed_forward += clock.elapsed();
     }
     Ok(())
 }
 
 /// The final norm: `s.normed` = what the head reads.
 pub fn finish<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, rows: usize) -> Result<()> {
-    b.rms_norm(&s.x, Some(&w.output_norm), rows, w.config.hidden, w.config.eps, &mut s.normed)
+    b.rms_norm(&s.x, Some(&w.output_norm), rows, w.config.hidden, w.config.eps, &mut s.normed)?;
+    s.watch.lap(Phase::Other);
+    Ok(())
 }
 
 fn check(cancel: &AtomicBool) -> Result<()> {
@@ -98,13 +97,15 @@ fn attention<B: Backend>(
 ) -> Result<()> {
     let (c, rows, start, dim) = (&w.config, pass.ids.len(), pass.start, shape.head_dim);
     b.rms_norm(&s.x, Some(&l.attn_norm), rows, c.hidden, c.eps, &mut s.normed)?;
+    s.watch.lap(Phase::Other);
     b.matmul(&l.q, &s.normed, rows, &mut s.q)?;
     b.matmul(&l.k, &s.normed, rows, &mut s.k)?;
+    if let Some(v) = &l.v {
+        b.matmul(v, &s.normed, rows, &mut s.v)?;
+    }
+    s.watch.lap(Phase::Projections);
     match &l.v {
-        Some(v) => {
-            b.matmul(v, &s.normed, rows, &mut s.v)?;
-            b.rms_norm_in_place(&mut s.v, None, rows * shape.kv_heads, dim, c.eps)?;
-        }
+        Some(_) => b.rms_norm_in_place(&mut s.v, None, rows * shape.kv_heads, dim, c.eps)?,
         None => b.rms_norm(&s.k, None, rows * shape.kv_heads, dim, c.eps, &mut s.v)?,
     }
     b.rms_norm_in_place(&mut s.q, Some(&l.q_norm), rows * c.heads, dim, c.eps)?;
@@ -128,7 +129,9 @@ fn attention<B: Backend>(
         mask,
     };
     b.attention(&s.q, &s.k, &s.v, cache, &shape, &mut s.attended)?;
+    s.watch.lap(Phase::Attention);
     b.matmul(&l.o, &s.attended, rows, &mut s.branch)?;
+    s.watch.lap(Phase::Projections);
     b.rms_norm_add(&s.branch, &l.post_attention, rows, c.hidden, c.eps, &mut s.x)
 }
 
@@ -144,16 +147,22 @@ fn feed_forward<B: Backend>(
     let (c, h, eps) = (&w.config, w.config.hidden, w.config.eps);
     // Dense branch.
     b.rms_norm(&s.x, Some(&l.ffn_norm), rows, h, eps, &mut s.normed)?;
+    s.watch.lap(Phase::Other);
     b.matmul(&l.gate, &s.normed, rows, &mut s.gate)?;
     b.matmul(&l.up, &s.normed, rows, &mut s.up)?;
     b.gelu_mul(&mut s.gate, &s.up, rows * c.ffn)?;
     b.matmul(&l.down, &s.gate, rows, &mut s.branch)?;
+    s.watch.lap(Phase::Dense);
     b.rms_norm(&s.branch, Some(&l.post_ffw_1), rows, h, eps, &mut s.dense)?;
     // Router and experts.
     b.rms_norm(&s.x, Some(&l.router_scale), rows, h, eps, &mut s.normed)?;
+    s.watch.lap(Phase::Other);
     b.matmul(&l.router, &s.normed, rows, &mut s.router)?;
     b.route(&s.router, &l.expert_scale, rows, c.experts, c.top_k, &mut s.routes)?;
+    s.watch.lap(Phase::Router);
+    s.watch.phases.note_experts(b.expert_load(&s.routes));
     b.rms_norm(&s.x, Some(&l.pre_ffw_2), rows, h, eps, &mut s.normed)?;
+    s.watch.lap(Phase::Other);
     let up = l.experts.split_up.as_ref().map_or((&l.experts.gate, c.expert_ffn), |up| (up, 0));
     let experts = ExpertWeights {
         gate: (&l.experts.gate, 0),
@@ -164,8 +173,11 @@ fn feed_forward<B: Backend>(
         hidden: h,
     };
     b.experts(experts, &s.normed, rows, &mut s.routes, &mut s.branch)?;
+    s.watch.lap(Phase::Experts);
     b.rms_norm_add(&s.branch, &l.post_ffw_2, rows, h, eps, &mut s.dense)?;
     // Both join the stream.
     b.rms_norm_add(&s.dense, &l.post_ffw, rows, h, eps, &mut s.x)?;
-    b.scale(&mut s.x, scalar, rows * h)
+    b.scale(&mut s.x, scalar, rows * h)?;
+    s.watch.lap(Phase::Other);
+    Ok(())
 }

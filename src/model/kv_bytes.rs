@@ -1,7 +1,7 @@
 //! The K/V cache as bytes, layer by layer: what cloning and saving a context need.
 
 use super::kv_cache::KvCache;
-use crate::backend::{Backend, KvLayer};
+use crate::backend::{Backend, KvLayer, KvType};
 use crate::error::Result;
 
 /// One layer's cached rows as stored: `[kv_heads, positions, head_dim]` in the cache's number type.
@@ -60,6 +60,31 @@ impl<B: Backend> KvCache<B> {
             places.iter().try_for_each(|&(source, at)| b.kv_copy_in(&from[source..source + bytes], to, at))?;
         }
         self.note_import(layer, first, first + n);
+        Ok(())
+    }
+
+    /// Fills positions `0..len` of every layer with numbers of about the size of real ones, as far as layers hold them.
+    pub fn fill(&mut self, b: &B, len: usize) -> Result<()> {
+        for layer in 0..self.layers.len() {
+            let cache = &self.layers[layer];
+            let (kind, first) = (cache.kind, len.saturating_sub(cache.capacity));
+            let row = |n: usize| {
+                let mut bytes = vec![0; cache.kv_heads * (len - first) * self.row_bytes(layer)];
+                // Keys and queries are normed to a mean square of 1 or so; uniform numbers in -1..1 have one of 1/3.
+                for (i, number) in bytes.chunks_exact_mut(kind.bytes()).enumerate() {
+                    let bits = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(n as u32);
+                    let x = (bits >> 40) as f32 / (1 << 23) as f32 - 1.0;
+                    match kind {
+                        KvType::F32 => number.copy_from_slice(&x.to_le_bytes()),
+                        KvType::F16 => number.copy_from_slice(&half::f16::from_f32(x).to_le_bytes()),
+                        KvType::Bf16 => number.copy_from_slice(&half::bf16::from_f32(x).to_le_bytes()),
+                    }
+                }
+                bytes
+            };
+            let rows = KvBytes { first, positions: len - first, k: row(1).into(), v: row(2).into() };
+            self.import(b, layer, &rows)?;
+        }
         Ok(())
     }
 }

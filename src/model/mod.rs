@@ -4,6 +4,7 @@ pub mod config;
 mod forward;
 mod kv_bytes;
 mod kv_cache;
+mod phases;
 mod runner;
 mod state;
 mod tensors;
@@ -11,6 +12,6 @@ pub mod weights;
 
 pub use config::{Config, LayerShape};
 pub use kv_bytes::KvBytes;
+pub use phases::{Phase, Phases, Spent, process_cpu_time};
 pub use runner::{KvRows, Runner, Session, SessionSizes};
-pub use state::Phases;
 pub use weights::Weights;

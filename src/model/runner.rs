@@ -5,13 +5,13 @@ use super::config::Config;
 use super::forward::{self, Pass};
 use super::kv_bytes::KvBytes;
 use super::kv_cache::KvCache;
-use super::state::{Phases, State};
+use super::phases::{Phase, Phases};
+use super::state::State;
 use super::weights::Weights;
 use crate::backend::{Backend, HeadParams, HeadStats, HeadWeights, KvType};
 use crate::error::Result;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 /// One layer's cached prompt rows, read back: `[heads, positions, head_dim]` each.
 #[derive(Clone, Debug)]
@@ -80,12 +80,16 @@ pub trait Runner: Send {
     fn export(&self, layer: usize, len: usize) -> Result<KvBytes<'static>>;
     /// Puts such rows in place; [`Runner::reset`] comes first.
     fn import(&mut self, layer: usize, rows: &KvBytes) -> Result<()>;
+    /// Puts random numbers in place of the K/V of positions `0..len`; [`Runner::reset`] comes first.
+    fn fill(&mut self, len: usize) -> Result<()>;
     /// A runner of the same sizes without K/V, on the same weights.
     fn sibling(&self) -> Result<Box<dyn Runner>>;
     /// Where the time went so far.
     fn phases(&self) -> Phases;
     /// Starts that count from zero.
     fn reset_phases(&mut self);
+    /// Counts processor time as well from now on.
+    fn measure_cpu_time(&mut self);
     /// Bytes of (K/V, activations). What a step needs beside them for its time is not counted.
     fn memory(&self) -> (usize, usize);
 }
@@ -151,9 +155,9 @@ impl<B: Backend> Runner for Session<B> {
             forward::finish(&**backend, weights, state, canvas.len())?;
             let embedding = &weights.embedding;
             let matrices = HeadWeights { table: weights.head.as_ref().unwrap_or(embedding), embedding };
-            let clock = Instant::now();
             backend.head(matrices, &state.normed, canvas.len(), head, &mut state.next_soft, stats)?;
-            state.phases.head += clock.elapsed();
+            state.watch.lap_head(stats.soft_time);
+            state.watch.phases.soft_terms += stats.soft_terms;
             std::mem::swap(&mut state.soft, &mut state.next_soft);
             Ok(())
         })
@@ -194,9 +198,9 @@ impl<B: Backend> Runner for Session<B> {
         backend.run(|| {
             pick_rows(&**backend, state, weights.config.hidden, rows)?;
             let table = weights.head.as_ref().unwrap_or(&weights.embedding);
-            let clock = Instant::now();
+            state.watch.start();
             backend.log_probs(table, &state.branch, rows.len(), weights.config.softcap, wanted, cancel, out)?;
-            state.phases.head += clock.elapsed();
+            state.watch.lap(Phase::Head);
             Ok(())
         })
     }
@@ -251,16 +255,24 @@ impl<B: Backend> Runner for Session<B> {
         self.kv.import(&*self.backend, layer, rows)
     }
 
+    fn fill(&mut self, len: usize) -> Result<()> {
+        self.kv.fill(&*self.backend, len)
+    }
+
     fn sibling(&self) -> Result<Box<dyn Runner>> {
         Ok(Box::new(Session::new(self.backend.clone(), self.weights.clone(), self.sizes)?))
     }
 
     fn phases(&self) -> Phases {
-        self.state.phases
+        self.state.watch.phases
     }
 
     fn reset_phases(&mut self) {
-        self.state.phases = Phases::default();
+        self.state.watch.phases = Phases::default();
+    }
+
+    fn measure_cpu_time(&mut self) {
+        self.state.watch.cpu = true;
     }
 
     fn memory(&self) -> (usize, usize) {

@@ -1,20 +1,9 @@
 //! Every activation of a pass, allocated once for the longest pass: T rows (a prefill chunk or the canvas).
 
 use super::config::Config;
+use super::phases::Stopwatch;
 use crate::backend::Backend;
 use crate::error::Result;
-use std::time::Duration;
-
-/// Where the time of all passes went, prompt and canvas rows together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// Attention sub-layers, projections included.
-    pub attention: Duration,
-    /// Feed-forward sub-layers: dense branch, router and experts.
-    pub feed_forward: Duration,
-    /// The output head: logits, statistics, draws and soft embedding.
-    pub head: Duration,
-}
 
 pub struct State<B: Backend> {
     pub x: B::Buffer,         // [T, H] the residual stream
@@ -31,7 +20,7 @@ pub struct State<B: Backend> {
     pub routes: B::Routes,    // [T, top_k]
     pub soft: B::Buffer,      // [C, H] soft embedding of the last step, for self-conditioning
     pub next_soft: B::Buffer, // [C, H] the one being made: a step that is given up leaves `soft` as it was
-    pub phases: Phases,       // where the time went
+    pub watch: Stopwatch,     // where the time went
     pub rows: usize,          // T
     pub bytes: usize,         // of all of them
 }
@@ -57,7 +46,7 @@ impl<B: Backend> State<B> {
             routes: backend.routes(rows, c.top_k, c.expert_ffn, c.hidden)?,
             soft: backend.buffer(c.canvas * c.hidden, "soft embeddings")?,
             next_soft: backend.buffer(c.canvas * c.hidden, "soft embeddings")?,
-            phases: Phases::default(),
+            watch: Stopwatch::new(),
             rows,
             bytes: size_of::<f32>() * (rows * (widths + expert_widths) + 2 * c.canvas * c.hidden),
         })

@@ -1,7 +1,7 @@
 //! What can be typed.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dgemma::engine::BackendKind;
+use dgemma::engine::{BackendKind, KvType};
 use std::path::PathBuf;
 
 /// Text from DiffusionGemma models in GGUF files.
@@ -32,6 +32,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Check a model against a directory of reference values.
     Conform(ConformArgs),
+    /// Measure how fast a model runs here, and how much of what the processor can do that is.
+    Bench(BenchArgs),
 }
 
 /// Which model, and what runs it.
@@ -188,4 +190,76 @@ pub struct ConformArgs {
     pub model: PathBuf,
     /// A directory with any of reference.safetensors, trace.safetensors and tokenizer.json.
     pub directory: PathBuf,
+}
+
+/// `dgemma bench`.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// The model file; without it and --shape, the built-in model.
+    #[arg(short, long)]
+    pub model: Option<PathBuf>,
+    /// Make up a model of this shape instead: 26b, 26b-layers=N for its first layers, or tiny.
+    #[arg(long, conflicts_with = "model")]
+    pub shape: Option<String>,
+    /// Types of the weights of such a model.
+    #[arg(long = "type", default_value = "Q4_0", requires = "shape")]
+    pub types: String,
+    /// Where to put it, or where it already is; otherwise it is a temporary file.
+    #[arg(long, requires = "shape")]
+    pub file: Option<PathBuf>,
+    /// Threads; 0: one per core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Instruction set: scalar, avx2, avx512 or avx512vnni; without it, the best one.
+    #[arg(long)]
+    pub level: Option<String>,
+    /// Activations in f32 instead of 8 bits.
+    #[arg(long)]
+    pub exact: bool,
+    /// Type of cached keys and values.
+    #[arg(long, value_enum, default_value_t = Kv::F32)]
+    pub kv: Kv,
+    /// Prompt rows encoded at a time; 0: 256.
+    #[arg(long, default_value_t = 0)]
+    pub chunk: usize,
+    /// Prompt tokens before the canvas. More than 2048 are not encoded: their keys and values are random.
+    #[arg(long, default_value_t = 64)]
+    pub prefix: usize,
+    /// Steps to measure [default: 4; 16 with a prompt].
+    #[arg(long)]
+    pub steps: Option<u32>,
+    /// Generations to measure behind the prompt [default: 20 with a prompt, else 1].
+    #[arg(long)]
+    pub generations: Option<u32>,
+    /// Canvases of a generation, at most.
+    #[arg(long, default_value_t = 1)]
+    pub canvases: usize,
+    /// The prompt of generations; without it they go on behind the prefix, with --steps steps each. The built-in model has
+    /// one.
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// Print JSON.
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print the same as lines of `what,value`.
+    #[arg(long)]
+    pub csv: bool,
+}
+
+/// [`KvType`] as it is typed.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Kv {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<Kv> for KvType {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::F32 => KvType::F32,
+            Kv::F16 => KvType::F16,
+            Kv::Bf16 => KvType::Bf16,
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! The `dgemma` program. Results go to standard output, everything else to standard error.
 //!
 //! `args.rs` is what can be typed, `model.rs` opens what `-m` names; then one file per command: `generate.rs`, `chat.rs`,
-//! `info.rs`, `tokenize.rs`, `eval.rs`, `conform.rs`. `answer.rs` is what generating and chatting share, `visual.rs`
+//! `info.rs`, `tokenize.rs`, `eval.rs`, `conform.rs`, `bench/`. `answer.rs` is what generating and chatting share, `visual.rs`
 //! draws the canvas, `signals.rs` is Ctrl-C, `tensors.rs` reads and writes safetensors.
 
 mod answer;
 mod args;
+mod bench;
 mod builtin;
 mod chat;
 mod conform;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Conform(args) => conform::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(code) => code,

@@ -8,8 +8,8 @@ use super::int8::Which;
 use super::math;
 use super::matmul::{Operand, RowRange, TILE_ROWS, tile_product};
 use super::parallel::{Shared, parallel, rows_mut};
-use crate::backend::ExpertWeights;
 use crate::backend::host_weight::{HostWeight, zeroed};
+use crate::backend::{ExpertLoad, ExpertWeights};
 use crate::cpu_level::CpuLevel;
 use crate::error::Result;
 
@@ -45,6 +45,12 @@ impl Routes {
             gate: zeroed(slots * ffn, "expert activations")?,
             up: zeroed(slots * ffn, "expert activations")?,
         })
+    }
+
+    /// How the rows are spread.
+    pub fn load(&self) -> ExpertLoad {
+        let sizes = self.begin.windows(2).map(|w| w[1] - w[0]);
+        ExpertLoad { touched: sizes.clone().filter(|&n| n > 0).count(), largest: sizes.max().unwrap_or(0) }
     }
 
     /// The slots in the order of their experts, after [`Backend::experts`](crate::backend::Backend::experts) has run with

@@ -26,6 +26,7 @@ use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// Tokens of a tile.
 pub(super) const TILE: usize = 512;
@@ -103,6 +104,7 @@ pub fn head(
     let mut sweep = Sweep::new(rows, tiles, runs)?;
     let mut matrix = zeroed(TILE * hidden, "a tile of the embedding")?;
     soft[..rows * hidden].fill(0.0);
+    let mut soft_time = Duration::ZERO;
     for tile in 0..tiles {
         if params.cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
@@ -110,15 +112,19 @@ pub fn head(
         let first = tile * TILE;
         let n = (vocab - first).min(TILE);
         tile_logits(level, table, x, rows, first..first + n, params, &mut sweep.tile);
-        decode(embedding, first, n, &mut matrix);
         statistics(level, first, n, &mut sweep);
+        let clock = Instant::now();
+        decode(embedding, first, n, &mut matrix);
         accumulate(level, &sweep, n, hidden, &matrix, soft);
+        soft_time += clock.elapsed();
     }
     *stats = HeadStats {
         argmax: sweep.rows.iter().map(|r| r.argmax).collect(),
         entropy: sweep.rows.iter().map(|r| (r.sum.ln() - r.weighted / r.sum).max(0.0) as f32).collect(),
         log_prob: sweep.rows.iter().map(|r| -r.sum.ln() as f32).collect(), // the best logit is the maximum
         sampled: vec![0; rows],
+        soft_time,
+        soft_terms: (rows * vocab) as u64,
     };
     let sums = &sweep.rows;
     rows_mut(&mut soft[..rows * hidden], hidden, 1, |i, row| {

@@ -15,7 +15,7 @@ mod score;
 
 use super::host_kv::{self, HostKv};
 use super::host_weight::{HostWeight, zeroed};
-use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
+use super::{AttentionShape, Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
 use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
 use crate::gguf::Tensor;
@@ -245,6 +245,10 @@ impl Backend for Cpu {
     ) -> Result<()> {
         experts::route(&logits[..rows * experts], expert_scale, experts, routes);
         Ok(())
+    }
+
+    fn expert_load(&self, routes: &Routes) -> ExpertLoad {
+        routes.load()
     }
 
     fn experts(

@@ -1,0 +1,192 @@
+//! The measurements themselves: loading, encoding, steps, a generation.
+
+use super::memory::{self, Memory};
+use super::work::{Kind, Pass};
+use crate::Result;
+use dgemma::engine::{
+    Context, ContextParams, GenerateParams, KvType, Model, ModelParams, Phases, Spent, Start, process_cpu_time,
+};
+use dgemma::gguf::Gguf;
+use dgemma::tokenizer::Tokenizer;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// Longer prefixes get random keys and values instead of being encoded.
+pub const LONGEST_ENCODED: usize = 2048;
+/// Repetitions of an encoding that takes one pass.
+const PREFILL_RUNS: usize = 3;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub prefix: usize,
+    pub steps: u32,
+    pub generations: u32,
+    pub canvases: usize,
+    /// Of the generations; without it they go on behind the prefix.
+    pub prompt: Option<String>,
+    pub chunk: usize,
+    pub kv: KvType,
+}
+
+/// Seconds until a model could be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Everything.
+    pub total: Duration,
+    /// The vocabulary alone, measured apart.
+    pub tokenizer: Duration,
+}
+
+/// A pass that was timed.
+#[derive(Clone, Copy, Debug)]
+pub struct Timed {
+    pub pass: Pass,
+    /// From the call to its return.
+    pub all: Spent,
+    /// What of it fell on the phases of the network.
+    pub phases: Phases,
+}
+
+/// What a generation came to, summed over all that were made.
+#[derive(Clone, Debug, Default)]
+pub struct Generated {
+    pub generations: u32,
+    pub tokens: usize,
+    pub canvases: usize,
+    pub steps: u32,
+    pub total: Duration,
+    /// Mean time to the first committed canvas.
+    pub first_canvas: Duration,
+}
+
+/// All of it.
+pub struct Measured {
+    pub load: Load,
+    /// The passes of one encoding of the prefix as one; `None` if it was filled instead.
+    pub prefill: Option<Timed>,
+    /// The first step of a block, and the others.
+    pub steps: Vec<Timed>,
+    pub generated: Option<Generated>,
+    /// Keys and values held at the end, when there are most of them.
+    pub kv_bytes: u64,
+    pub activation_bytes: u64,
+    pub memory: Option<Memory>,
+}
+
+/// Loads the model, from the page cache if its file has been read before.
+pub fn load(open: impl Fn() -> Result<Gguf>, params: &ModelParams) -> Result<(Model, Load)> {
+    let file = open()?;
+    let clock = Instant::now();
+    drop(Tokenizer::from_gguf(file.metadata())?);
+    let tokenizer = clock.elapsed();
+    drop(file);
+    let clock = Instant::now();
+    let model = Model::from_gguf(open()?, params, |_| true)?;
+    Ok((model, Load { total: clock.elapsed(), tokenizer }))
+}
+
+/// Runs the plan.
+pub fn run(model: &Model, load: Load, plan: &Plan) -> Result<Measured> {
+    let c = model.config();
+    // The built-in prompts of generations have some tens of tokens.
+    let size = (plan.prefix + 1024.max((plan.canvases + 1) * c.canvas)).min(c.context_length);
+    let mut context = model.context(&ContextParams { size, chunk: plan.chunk, kv: plan.kv })?;
+    context.measure_cpu_time();
+    let prefix = tokens(plan.prefix, c.vocab);
+    let prefill = if plan.prefix <= LONGEST_ENCODED {
+        Some(prefill(&mut context, &prefix)?)
+    } else {
+        context.pretend_encoded(&prefix)?;
+        None
+    };
+    let steps = steps(&mut context, plan.steps)?;
+    let filled = prefill.is_none() && plan.prompt.is_none();
+    let generated = if plan.generations == 0 || filled { None } else { Some(generate(&mut context, plan, &prefix)?) };
+    Ok(Measured {
+        load,
+        prefill,
+        steps,
+        generated,
+        kv_bytes: context.saved_bytes(),
+        activation_bytes: context.memory().activations,
+        memory: memory::read(),
+    })
+}
+
+fn tokens(n: usize, vocab: usize) -> Vec<u32> {
+    (0..n).map(|i| ((i * 37 + 11) % vocab) as u32).collect()
+}
+
+/// The median of some encodings of `prefix`.
+fn prefill(context: &mut Context, prefix: &[u32]) -> Result<Timed> {
+    let runs = if prefix.len() <= context.model().config().canvas { PREFILL_RUNS } else { 1 };
+    let mut all = Vec::new();
+    for _ in 0..runs {
+        context.truncate(0);
+        context.append(prefix)?;
+        let timed = timed(context, |context| Ok(context.prefill(|_, _| ControlFlow::Continue(()))?))?;
+        let pass = Pass { rows: prefix.len(), start: 0, kv_bytes: context.kv_type().bytes(), kind: Kind::Prompt };
+        all.push(Timed { pass, ..timed });
+    }
+    Ok(median(&all))
+}
+
+/// `n` steps of one block, which is never confident enough to end before.
+fn steps(context: &mut Context, n: u32) -> Result<Vec<Timed>> {
+    let mut sampler = context.model().sampler_defaults().clone();
+    (sampler.steps, sampler.confidence) = (n, 0.0);
+    let mut noise = context.noise(1);
+    let mut block = context.begin_block(0, Start::Random(0), &sampler, &mut noise)?;
+    let (start, rows) = (context.tokens().len(), block.canvas().len());
+    let mut all = Vec::new();
+    for step in 0..n {
+        let timed = timed(context, |context| Ok(context.step(&mut block, &mut noise)?))?;
+        let kind = Kind::Canvas { conditioned: step > 0 };
+        all.push(Timed { pass: Pass { rows, start, kv_bytes: context.kv_type().bytes(), kind }, ..timed });
+    }
+    Ok(all)
+}
+
+/// Complete generations as the model's own numbers say, but for the number of steps if it was given.
+fn generate(context: &mut Context, plan: &Plan, prefix: &[u32]) -> Result<Generated> {
+    let model = context.model().clone();
+    let mut params = GenerateParams::new(&model);
+    params.max_tokens = plan.canvases * model.config().canvas;
+    if plan.prompt.is_none() {
+        // Behind random tokens no text ends, and no canvas is ever sure of itself.
+        (params.sampler.steps, params.ignore_eog) = (plan.steps, true);
+    }
+    let prompt = match &plan.prompt {
+        Some(text) => model.encode_chat(&serde_json::json!([{"role": "user", "content": text}]), None)?,
+        None => prefix.to_vec(),
+    };
+    let mut sum = Generated { generations: plan.generations, ..Default::default() };
+    for seed in 0..plan.generations {
+        context.truncate(0);
+        context.append(&prompt)?;
+        params.sampler.seed = seed.into();
+        let one = context.generate(&params, |_| ControlFlow::Continue(()))?;
+        sum.tokens += one.tokens.len();
+        sum.canvases += one.perf.steps.len();
+        sum.steps += one.perf.total_steps();
+        sum.total += one.perf.total;
+        sum.first_canvas += one.perf.first_canvas.unwrap_or_default() / plan.generations;
+    }
+    Ok(sum)
+}
+
+fn timed(context: &mut Context, f: impl FnOnce(&mut Context) -> Result<()>) -> Result<Timed> {
+    let (before, cpu, clock) = (context.perf().phases, process_cpu_time(), Instant::now());
+    f(context)?;
+    let all = Spent { wall: clock.elapsed(), cpu: process_cpu_time() - cpu };
+    let pass = Pass { rows: 0, start: 0, kv_bytes: 0, kind: Kind::Prompt };
+    Ok(Timed { pass, all, phases: context.perf().phases - before })
+}
+
+/// The one with the median time.
+pub fn median(all: &[Timed]) -> Timed {
+    let mut sorted = all.to_vec();
+    sorted.sort_by_key(|t| t.all.wall);
+    sorted[(sorted.len() - 1) / 2]
+}

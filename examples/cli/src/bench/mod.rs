@@ -1,0 +1,107 @@
+//! `dgemma bench`: how fast a model runs here, against what this machine could do.
+//!
+//! The ceilings of the machine are measured in the same run (`ceilings.rs`), before and after the model (`measure.rs`); how
+//! many operations and bytes each phase takes follows from the shapes (`work.rs`). `report.rs` puts them together, for
+//! people and for programs.
+
+mod ceilings;
+mod measure;
+mod memory;
+mod report;
+mod work;
+
+use crate::args::BenchArgs;
+use crate::{Result, builtin, model};
+use ceilings::Ceilings;
+use dgemma::cpu_level::CpuLevel;
+use dgemma::engine::ModelParams;
+use dgemma_quantize::convert::Options;
+use dgemma_quantize::{shapes, synth};
+use measure::Plan;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Steps measured with the weights of a real shape, where nobody waits for a canvas to settle.
+const STEPS_OF_SHAPES: u32 = 4;
+/// With a model that has its own text to write.
+const STEPS: u32 = 16;
+const GENERATIONS: u32 = 20;
+/// What the built-in model was trained on.
+const BUILT_IN_PROMPT: &str = "Reverse: garden";
+
+/// Runs the command.
+pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let level = level(args.level.as_deref())?;
+    let threads = if args.threads == 0 { std::thread::available_parallelism()?.get() } else { args.threads };
+    let made = args.shape.as_deref().map(|shape| Made::new(shape, args)).transpose()?;
+    let path = made.as_ref().map(|made| made.path.as_path()).or(args.model.as_deref());
+    let before = Ceilings::measure(level, threads);
+    let peak_is_known = memory::forget_peak();
+    let params = ModelParams { threads, cpu_level: Some(level), exact: args.exact, ..Default::default() };
+    let (model, load) = measure::load(|| model::open(path), &params)?;
+    let mut measured = measure::run(&model, load, &plan(args, path))?;
+    if !peak_is_known {
+        measured.memory = None; // it would count the ceilings' buffers
+    }
+    let ceilings = before.max(Ceilings::measure(level, threads));
+    let run = report::Run { model: &model, level, threads, exact: args.exact, kv: args.kv.into(), ceilings, measured };
+    let json = report::json(&run);
+    let text = match (args.json, args.csv) {
+        (true, _) => serde_json::to_string_pretty(&json)? + "\n",
+        (_, true) => report::csv(&json),
+        _ => report::table(&json),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn level(name: Option<&str>) -> Result<CpuLevel> {
+    let Some(name) = name else { return Ok(CpuLevel::best()) };
+    let available = CpuLevel::available();
+    let names: Vec<&str> = available.iter().map(|level| level.name()).collect();
+    let wanted = available.iter().find(|level| level.name() == name);
+    wanted.copied().ok_or_else(|| format!("--level {name}: this processor has {}", names.join(", ")).into())
+}
+
+fn plan(args: &BenchArgs, path: Option<&Path>) -> Plan {
+    let built_in = path.is_none() && builtin::file().is_some();
+    let prompt = args.prompt.clone().or_else(|| built_in.then(|| BUILT_IN_PROMPT.to_owned()));
+    let text = prompt.is_some();
+    Plan {
+        prefix: args.prefix,
+        steps: args.steps.unwrap_or(if text { STEPS } else { STEPS_OF_SHAPES }),
+        generations: args.generations.unwrap_or(if text { GENERATIONS } else { 1 }),
+        canvases: args.canvases,
+        prompt,
+        chunk: args.chunk,
+        kv: args.kv.into(),
+    }
+}
+
+/// A model made up for this run.
+struct Made {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Made {
+    /// The file `--file` if it is there already, or a new one; a temporary one is removed afterwards.
+    fn new(shape: &str, args: &BenchArgs) -> Result<Made> {
+        let name = format!("dgemma-bench-{shape}-{}-{}.gguf", args.types, std::process::id());
+        let keep = args.file.is_some();
+        let made = Made { path: args.file.clone().unwrap_or_else(|| std::env::temp_dir().join(name)), keep };
+        if !(keep && made.path.exists()) {
+            synth::run(&made.path, &shapes::named(shape)?, 0, &Options::of_type(&args.types)?)?;
+        }
+        Ok(made)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if !self.keep {
+            let _ = std::fs::remove_file(&self.path); // nothing more can be done about it
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What was measured as JSON; the table for people and the lines of `--csv` are made of it, so all say the same.
+
+use super::ceilings::{Ceiling, Ceilings, has_bf16};
+use super::measure::{Measured, Timed, median};
+use super::work::{self, Kind, Work};
+use dgemma::cpu_level::CpuLevel;
+use dgemma::engine::{KvType, Model, Phase, Spent};
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+
+/// One run.
+pub struct Run<'a> {
+    pub model: &'a Model,
+    pub level: CpuLevel,
+    pub threads: usize,
+    pub exact: bool,
+    pub kv: KvType,
+    pub ceilings: Ceilings,
+    pub measured: Measured,
+}
+
+/// Numbers with four digits say all there is to say.
+fn number(x: f64) -> Value {
+    if !x.is_finite() {
+        return Value::Null;
+    }
+    let digits = (3 - x.abs().max(1e-12).log10().floor() as i32).clamp(0, 9);
+    let factor = 10f64.powi(digits);
+    json!((x * factor).round() / factor)
+}
+
+fn ms(time: std::time::Duration) -> Value {
+    number(time.as_secs_f64() * 1e3)
+}
+
+/// All of it, as an object.
+pub fn json(run: &Run) -> Value {
+    let (m, c) = (&run.measured, run.model.config());
+    let sizes = run.model.sizes();
+    let mut out = json!({
+        "model": {
+            "file": run.model.file().path().display().to_string(),
+            "bytes": sizes.file_bytes, "layers": c.layers.len(), "hidden": c.hidden, "vocab": c.vocab,
+            "canvas": c.canvas, "experts": c.experts, "top_k": c.top_k,
+            "experts_type": work::format(run.model.file(), Phase::Experts).map(|f| f.name),
+            "head_type": work::format(run.model.file(), Phase::Head).map(|f| f.name),
+        },
+        "run": {
+            "processor": processor(), "level": run.level.name(), "threads": run.threads, "exact": run.exact,
+            "kv": run.kv.name(),
+        },
+        "ceilings": {
+            "int8_gops": ceiling(run.ceilings.int8),
+            "bf16_gflops": run.ceilings.bf16.map(ceiling),
+            "f32_gflops": ceiling(run.ceilings.f32),
+            "read_gbs": ceiling(run.ceilings.read),
+        },
+        "load": {
+            "total_ms": ms(m.load.total), "tokenizer_ms": ms(m.load.tokenizer),
+            "without_tokenizer_ms": ms(m.load.total.saturating_sub(m.load.tokenizer)),
+        },
+        "memory": memory(m, sizes.file_bytes),
+    });
+    let mut part = |name: &str, value: Value| out.as_object_mut().and_then(|out| out.insert(name.into(), value));
+    if let Some(prefill) = &m.prefill {
+        let mut value = timed(run, prefill);
+        let rows = prefill.pass.rows as f64;
+        value["tokens_per_second"] = number(rows / prefill.all.wall.as_secs_f64());
+        value["tokens_per_cpu_second"] = number(rows / prefill.all.cpu.as_secs_f64());
+        part("prefill", value);
+    }
+    if let Some(first) = m.steps.first() {
+        part("first_step", timed(run, first));
+    }
+    if m.steps.len() > 1 {
+        let others = &m.steps[1..];
+        let mut value = timed(run, &median(others));
+        let times = others.iter().map(|t| t.all.wall);
+        value["ms_least"] = ms(times.clone().min().unwrap_or_default());
+        value["ms_mean"] = ms(times.clone().sum::<std::time::Duration>() / others.len() as u32);
+        value["ms_each"] = times.map(ms).collect();
+        part("step", value);
+    }
+    if let Some(g) = &m.generated {
+        let seconds = g.total.as_secs_f64();
+        let value = json!({
+            "generations": g.generations, "tokens": g.tokens, "canvases": g.canvases,
+            "steps_per_canvas": number(f64::from(g.steps) / g.canvases as f64),
+            "tokens_per_step": number(g.tokens as f64 / f64::from(g.steps)),
+            "tokens_per_second": number(g.tokens as f64 / seconds),
+            "first_canvas_ms": ms(g.first_canvas),
+        });
+        part("generation", value);
+    }
+    out
+}
+
+fn ceiling(c: Ceiling) -> Value {
+    json!({"one_thread": number(c.one), "all_threads": number(c.all), "all_by_cpu_time": number(c.all_by_cpu_time)})
+}
+
+fn memory(m: &Measured, file: u64) -> Value {
+    let rest = |peak: u64, mapped: u64| peak as i64 - mapped as i64 - m.kv_bytes as i64;
+    json!({
+        "peak_bytes": m.memory.map(|x| x.peak), "file_bytes": file, "file_resident_bytes": m.memory.map(|x| x.file),
+        "kv_bytes": m.kv_bytes, "activation_bytes": m.activation_bytes,
+        "rest_bytes": m.memory.map(|x| rest(x.peak, x.file)),
+    })
+}
+
+/// A pass: what it took, and each phase against the ceilings.
+fn timed(run: &Run, t: &Timed) -> Value {
+    let mut phases = Map::new();
+    let mut sum = Work::default();
+    for phase in Phase::ALL {
+        let work = work::of(run.model, &t.pass, phase, &t.phases);
+        sum = work::add(sum, work);
+        phases.insert(phase.name().into(), phase_json(run, phase, work, t.phases[phase]));
+    }
+    let in_phases = t.phases.total();
+    let sampler =
+        Spent { wall: t.all.wall.saturating_sub(in_phases.wall), cpu: t.all.cpu.saturating_sub(in_phases.cpu) };
+    phases.insert("sampler".into(), phase_json(run, Phase::Other, Work::default(), sampler));
+    let (wall, cpu) = (t.all.wall.as_secs_f64(), t.all.cpu.as_secs_f64());
+    let layers = t.phases.layers.max(1) as f64;
+    let slots = t.pass.rows as f64 * run.model.config().top_k as f64;
+    let touched = t.phases.experts_touched as f64 / layers;
+    // What a step takes that makes its soft embedding of all tokens, as any other engine does.
+    let skipped = match t.pass.kind {
+        Kind::Prompt => 0.0,
+        Kind::Canvas { .. } => {
+            work::dense_soft_embedding(run.model, t.pass.rows)
+                - work::of(run.model, &t.pass, Phase::SoftEmbedding, &t.phases).flop
+        }
+    };
+    json!({
+        "rows": t.pass.rows, "prefix": t.pass.start, "ms": number(wall * 1e3), "cpu_ms": number(cpu * 1e3),
+        "gflop": number(sum.flop / 1e9), "gflop_with_dense_soft_embedding": number((sum.flop + skipped) / 1e9),
+        "gb": number(sum.bytes / 1e9),
+        "gflops": number(sum.flop / wall / 1e9),
+        "gflops_per_cpu_second": number(sum.flop / cpu / 1e9),
+        "dense_gflops_per_cpu_second": number((sum.flop + skipped) / cpu / 1e9),
+        "experts_touched": number(touched), "rows_per_expert": number(slots / touched),
+        "rows_of_largest_expert": number(t.phases.largest_expert as f64 / layers),
+        "phases": phases,
+    })
+}
+
+fn phase_json(run: &Run, phase: Phase, work: Work, spent: Spent) -> Value {
+    let (name, peak) = peak_of(run, phase);
+    let (wall, cpu, threads) = (spent.wall.as_secs_f64(), spent.cpu.as_secs_f64(), run.threads as f64);
+    let mut out = json!({"ms": number(wall * 1e3), "cpu_ms": number(cpu * 1e3)});
+    if work.flop > 0.0 {
+        out["gflop"] = number(work.flop / 1e9);
+        out["gb"] = number(work.bytes / 1e9);
+        out["gflops"] = number(work.flop / wall / 1e9);
+        out["gflops_per_cpu_second"] = number(work.flop / cpu / 1e9);
+        out["gbs"] = number(work.bytes / wall / 1e9);
+        out["peak"] = name.into();
+        out["share_of_peak"] = number(work.flop / wall / 1e9 / peak.all);
+        out["share_of_peak_by_cpu_time"] = number(work.flop / cpu / 1e9 * threads / peak.all_by_cpu_time);
+        out["share_of_read"] = number(work.bytes / wall / 1e9 / run.ceilings.read.all);
+    }
+    out
+}
+
+/// What a phase is measured against: integers where its weights have them, the fastest floats elsewhere.
+fn peak_of(run: &Run, phase: Phase) -> (&'static str, Ceiling) {
+    let format = work::format(run.model.file(), phase);
+    let float = match run.ceilings.bf16 {
+        Some(bf16) if has_bf16(run.level) && !run.exact && format.is_none_or(|f| f.name != "F32") => ("bf16", bf16),
+        _ => ("f32", run.ceilings.f32),
+    };
+    match phase {
+        Phase::SoftEmbedding => ("f32", run.ceilings.f32),
+        _ if !run.exact && format.is_some_and(|f| f.codes.is_some()) => ("int8", run.ceilings.int8),
+        _ => float,
+    }
+}
+
+fn processor() -> Option<String> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split(':').nth(1)?.trim().to_owned())
+}
+
+/// One line for each number: where it is in the JSON, and what it is.
+pub fn csv(json: &Value) -> String {
+    fn lines(path: &str, value: &Value, out: &mut String) {
+        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        match value {
+            Value::Object(map) => map.iter().for_each(|(name, value)| lines(&below(name), value, out)),
+            Value::Array(list) => {
+                list.iter().enumerate().for_each(|(i, value)| lines(&below(&i.to_string()), value, out));
+            }
+            Value::String(text) => *out += &format!("{path},\"{}\"\n", text.replace('"', "\"\"")),
+            Value::Null => *out += &format!("{path},\n"),
+            other => *out += &format!("{path},{other}\n"),
+        }
+    }
+    let mut out = "what,value\n".to_owned();
+    lines("", json, &mut out);
+    out
+}
+
+/// For people.
+pub fn table(json: &Value) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_table(json, &mut out);
+    out
+}
+
+fn write_table(json: &Value, out: &mut String) -> std::fmt::Result {
+    let text = |path: &str| match json.pointer(path) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(s)) => s.clone(),
+        Some(Value::Number(n)) => n.to_string(),
+        Some(other) => other.to_string(),
+    };
+    let megabytes =
+        |path: &str| json.pointer(path).and_then(Value::as_f64).map_or("-".into(), |b| format!("{:.1}", b / 1e6));
+    writeln!(
+        out,
+        "model       {}: {} MB, {} layers, vocabulary {}, experts {}, head {}",
+        text("/model/file"),
+        megabytes("/model/bytes"),
+        text("/model/layers"),
+        text("/model/vocab"),
+        text("/model/experts_type"),
+        text("/model/head_type")
+    )?;
+    writeln!(
+        out,
+        "processor   {}, {} with {} thread(s), K/V {}{}",
+        text("/run/processor"),
+        text("/run/level"),
+        text("/run/threads"),
+        text("/run/kv"),
+        if json["run"]["exact"] == true { ", exact" } else { "" }
+    )?;
+    for (name, key, unit) in [
+        ("int8", "int8_gops", "GOPS"),
+        ("bf16", "bf16_gflops", "GFLOP/s"),
+        ("f32", "f32_gflops", "GFLOP/s"),
+        ("read", "read_gbs", "GB/s"),
+    ] {
+        if json["ceilings"][key].is_object() {
+            let at = |field: &str| text(&format!("/ceilings/{key}/{field}"));
+            writeln!(
+                out,
+                "ceiling     {name:<5} {:>6} {unit} on one thread, {} on all",
+                at("one_thread"),
+                at("all_threads")
+            )?;
+        }
+    }
+    writeln!(out, "load        {} ms, of which tokenizer {} ms", text("/load/total_ms"), text("/load/tokenizer_ms"))?;
+    writeln!(
+        out,
+        "memory      peak {} MB = file {} (of {}) + K/V {} + {} MB",
+        megabytes("/memory/peak_bytes"),
+        megabytes("/memory/file_resident_bytes"),
+        megabytes("/memory/file_bytes"),
+        megabytes("/memory/kv_bytes"),
+        megabytes("/memory/rest_bytes")
+    )?;
+    if json["prefill"].is_object() {
+        writeln!(
+            out,
+            "prefill     {} tokens: {} tokens/s, {} per processor second",
+            text("/prefill/rows"),
+            text("/prefill/tokens_per_second"),
+            text("/prefill/tokens_per_cpu_second")
+        )?;
+    }
+    if json["generation"].is_object() {
+        writeln!(
+            out,
+            "generation  {} steps per canvas, {} tokens per step, {} tokens/s, first canvas after {} ms",
+            text("/generation/steps_per_canvas"),
+            text("/generation/tokens_per_step"),
+            text("/generation/tokens_per_second"),
+            text("/generation/first_canvas_ms")
+        )?;
+    }
+    for (name, title) in
+        [("prefill", "prefill"), ("first_step", "first step"), ("step", "step, the median of those after the first")]
+    {
+        if json[name].is_object() {
+            write_phases(&json[name], title, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_phases(part: &Value, title: &str, out: &mut String) -> std::fmt::Result {
+    let text = |value: &Value| if value.is_null() { String::new() } else { value.to_string() };
+    writeln!(
+        out,
+        "\n{title}: {} rows behind {}, {} ms ({} ms of processor time), {} GFLOP, {} GFLOP/s per processor second ({} with \
+         a dense soft embedding); {} experts touched, {} rows each, {} at most",
+        text(&part["rows"]),
+        text(&part["prefix"]),
+        text(&part["ms"]),
+        text(&part["cpu_ms"]),
+        text(&part["gflop"]),
+        text(&part["gflops_per_cpu_second"]),
+        text(&part["dense_gflops_per_cpu_second"]),
+        text(&part["experts_touched"]),
+        text(&part["rows_per_expert"]),
+        text(&part["rows_of_largest_expert"]),
+    )?;
+    writeln!(
+        out,
+        "{:<21} {:>9} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>7} {:>8}  peak",
+        "phase", "ms", "time", "GFLOP", "GFLOP/s", "of peak", "by cpu", "GB", "GB/s", "of read"
+    )?;
+    let whole = part["ms"].as_f64().unwrap_or(f64::NAN);
+    for (name, phase) in part["phases"].as_object().into_iter().flatten() {
+        let fixed = |key: &str, digits: usize| phase[key].as_f64().map_or(String::new(), |x| format!("{x:.digits$}"));
+        let percent = |key: &str| phase[key].as_f64().map_or(String::new(), |x| format!("{:.1} %", 100.0 * x));
+        let share = phase["ms"].as_f64().map_or(String::new(), |ms| format!("{:.1} %", 100.0 * ms / whole));
+        writeln!(
+            out,
+            "{name:<21} {:>9} {share:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>7} {:>8}  {}",
+            fixed("ms", 2),
+            fixed("gflop", 3),
+            fixed("gflops", 1),
+            percent("share_of_peak"),
+            percent("share_of_peak_by_cpu_time"),
+            fixed("gb", 4),
+            fixed("gbs", 2),
+            percent("share_of_read"),
+            phase["peak"].as_str().unwrap_or_default()
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! `bench`: the numbers are plausible, and say the same in each form.
+
+mod common;
+use common::*;
+use serde_json::Value;
+
+fn f64(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// Sums of rounded numbers: each has four digits.
+fn close(what: &str, got: f64, want: f64) {
+    assert!((got - want).abs() <= 5e-3 * want.abs() + 1e-3, "{what}: {got}, expected {want}");
+}
+
+fn check_pass(name: &str, pass: &Value, head: bool) {
+    let phases = pass["phases"].as_object().unwrap();
+    assert_eq!(phases.len(), 9, "{name}");
+    let sum = |key: &str| phases.values().filter_map(|phase| phase[key].as_f64()).sum::<f64>();
+    close(&format!("{name}: milliseconds"), sum("ms"), f64(&pass["ms"]));
+    close(&format!("{name}: processor milliseconds"), sum("cpu_ms"), f64(&pass["cpu_ms"]));
+    close(&format!("{name}: GFLOP"), sum("gflop"), f64(&pass["gflop"]));
+    close(&format!("{name}: GB"), sum("gb"), f64(&pass["gb"]));
+    for phase in ["attention projections", "attention", "dense", "router", "experts"] {
+        let phase = &phases[phase];
+        assert!(f64(&phase["ms"]) > 0.0 && f64(&phase["gflop"]) > 0.0, "{name}: {phase}");
+        // A ceiling is a ceiling; what the clock resolves of these small phases is worth some percent.
+        let share = f64(&phase["share_of_peak"]);
+        assert!(share > 0.0 && share < 1.1, "{name}: {phase}");
+    }
+    assert_eq!(phases["head"].get("gflop").is_some(), head, "{name}");
+    let touched = f64(&pass["experts_touched"]);
+    assert!((1.0..=8.0).contains(&touched), "{name}: {touched} experts");
+    assert!(f64(&pass["rows_of_largest_expert"]) >= f64(&pass["rows_per_expert"]), "{name}");
+}
+
+#[test]
+fn the_numbers_of_the_built_in_model_are_plausible() {
+    let run = good(&["bench", "--json", "--steps", "3", "--generations", "2", "--threads", "2"]);
+    let json: Value = serde_json::from_str(&run.out).unwrap();
+    let ceilings = json["ceilings"].as_object().unwrap();
+    for (name, ceiling) in ceilings.iter().filter(|(_, ceiling)| !ceiling.is_null()) {
+        let (one, all) = (f64(&ceiling["one_thread"]), f64(&ceiling["all_threads"]));
+        assert!(one > 0.5 && all > 0.5 && all < 3.0 * one, "{name}: {ceiling}");
+    }
+    assert_eq!((&json["model"]["vocab"], &json["run"]["threads"]), (&Value::from(512), &Value::from(2)));
+    check_pass("prefill", &json["prefill"], false);
+    check_pass("first step", &json["first_step"], true);
+    check_pass("step", &json["step"], true);
+    assert_eq!(json["step"]["ms_each"].as_array().unwrap().len(), 2);
+    // The router of 6 layers: [32 rows, 64] times [64, 8].
+    let router = f64(&json["step"]["phases"]["router"]["gflop"]);
+    close("router", router * 1e9, 2.0 * 6.0 * 32.0 * 64.0 * 8.0);
+    // Self-conditioning is what a first step has not.
+    assert!(f64(&json["step"]["phases"]["dense"]["gflop"]) > f64(&json["first_step"]["phases"]["dense"]["gflop"]));
+    let generation = &json["generation"];
+    for key in ["steps_per_canvas", "tokens_per_step", "tokens_per_second", "first_canvas_ms"] {
+        assert!(f64(&generation[key]) > 0.0, "{key}: {generation}");
+    }
+    let load = &json["load"];
+    assert!(f64(&load["tokenizer_ms"]) < f64(&load["total_ms"]) && f64(&load["total_ms"]) < 2000.0, "{load}");
+    if cfg!(target_os = "linux") {
+        let memory = &json["memory"];
+        assert!(f64(&memory["peak_bytes"]) > f64(&memory["file_bytes"]), "{memory}");
+        assert!(f64(&memory["rest_bytes"]) < 200e6, "{memory}");
+    }
+}
+
+/// A made-up model, a forced level, and the other two forms.
+#[test]
+fn shapes_levels_and_forms() {
+    let shape = ["bench", "--shape", "tiny", "--type", "Q4_0", "--steps", "2", "--level", "scalar", "--prefix", "20"];
+    let run = good(&[&shape[..], &["--csv", "--kv", "f16"]].concat());
+    let mut lines = run.out.lines();
+    assert_eq!(lines.next(), Some("what,value"));
+    assert!(lines.all(|line| line.contains(',')), "{}", run.out);
+    for line in
+        ["run.level,\"scalar\"", "run.kv,\"f16\"", "model.experts_type,\"Q4_0\"", "prefill.rows,20", "step.prefix,20"]
+    {
+        assert!(run.out.lines().any(|l| l == line), "{line} is not in {}", run.out);
+    }
+    let table = good(&shape).out;
+    for part in ["ceiling     int8", "prefill     20 tokens: ", "\nfirst step: 64 rows behind 20", "\nexperts "] {
+        assert!(table.contains(part), "{part:?} is not in {table}");
+    }
+    // Long prefixes are not encoded.
+    let long = good(&["bench", "--shape", "tiny", "--steps", "1", "--prefix", "2049", "--json"]);
+    let json: Value = serde_json::from_str(&long.out).unwrap();
+    assert!(json.get("prefill").is_none() && json["first_step"]["prefix"] == 2049, "{json}");
+    let wrong = run_with(&["bench", "--level", "mmx"], "");
+    assert_eq!(wrong.status, Some(1));
+    assert!(wrong.err.contains("--level mmx: this processor has scalar"), "{}", wrong.err);
+}
