@@ -1,11 +1,13 @@
 //! "The same seed gives the same text from C, C++, Go, Node and Rust": `tests/golden/same_text.json` has prompts for the
-//! built-in model with the text that each gives with default parameters. Every language compares its own texts with the
-//! file; this test does so for Rust, at every instruction level and at 1, 2 and 4 threads. The built-in model is F32, where
+//! built-in model with the text that each gives with default parameters. Go and Node compare their texts with the file in
+//! their own tests; here Rust does, at every instruction level and at 1, 2 and 4 threads, and C and C++. The built-in model is F32, where
 //! all levels compute the same bits, so the rows were not chosen for agreement. One takes several canvases, one cuts a text
 //! at its limit, and two differ only in their seed.
 //!
 //! `DGEMMA_WRITE_SAME_TEXT=1` writes the texts anew, for the rows' prompts, seeds and limits.
 
+#[path = "common/native.rs"]
+mod native;
 use dgemma::cpu_level::CpuLevel;
 use dgemma::engine::{ContextParams, GenerateParams, Model, ModelParams};
 use serde_json::Value;
@@ -13,12 +15,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 fn file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/same_text.json")
+    native::root().join("tests/golden/same_text.json")
 }
 
 fn load(level: CpuLevel, threads: usize) -> Model {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tiny/dgemma-tiny.gguf");
-    Model::load(&path, &ModelParams { threads, cpu_level: Some(level), ..Default::default() }).unwrap()
+    Model::load(&native::model(), &ModelParams { threads, cpu_level: Some(level), ..Default::default() }).unwrap()
 }
 
 fn rows() -> Vec<Value> {
@@ -59,6 +60,25 @@ fn the_same_seed_gives_the_same_text() {
         }
         println!("{}: {} texts at 1, 2 and 4 threads", level.name(), rows.len());
     }
+}
+
+#[test]
+fn c_and_cpp_give_the_same_text() {
+    let rows = rows();
+    let number = |row: &Value, key: &str| row[key].as_u64().unwrap().to_string();
+    let mut args = vec![native::model().to_str().unwrap().to_owned()];
+    for row in &rows {
+        args.extend([row["prompt"].as_str().unwrap().to_owned(), number(row, "seed"), number(row, "max_tokens")]);
+    }
+    let expected: Vec<_> = rows.iter().map(|row| row["text"].as_str().unwrap()).collect();
+    let check = |program: &Path| {
+        let printed = native::run(program, &args);
+        let texts: Vec<_> = printed.split_terminator('\0').collect();
+        assert_eq!(texts, expected, "{}", program.display());
+        println!("{}: {} texts", program.file_name().unwrap().display(), texts.len());
+    };
+    native::cc().iter().for_each(|cc| check(&native::program(cc, "tests/c/same_text.c", &["-std=c99"])));
+    native::cxx().iter().for_each(|cxx| check(&native::program(cxx, "tests/cpp/same_text.cpp", &["-std=c++17"])));
 }
 
 /// One row a line, so that a change shows as one.
