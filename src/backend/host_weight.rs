@@ -49,6 +49,18 @@ impl HostWeight {
         &self.data[start..start + n / self.format.block * self.format.block_bytes]
     }
 
+    /// The bytes of `n` whole rows from `row` on (counted over the whole stack).
+    #[inline]
+    pub fn stored_rows(&self, row: usize, n: usize) -> &[u8] {
+        &self.data[row * self.row_bytes..][..n * self.row_bytes]
+    }
+
+    /// Where row `row` is, or would be if there were that many.
+    #[inline]
+    pub fn address(&self, row: usize) -> *const u8 {
+        self.data.as_ptr().wrapping_add(row * self.row_bytes)
+    }
+
     /// Decodes columns `col..col + out.len()` of row `row` (counted over the whole stack); both ends on block borders.
     #[inline]
     pub fn decode(&self, row: usize, col: usize, out: &mut [f32]) {

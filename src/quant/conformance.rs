@@ -331,3 +331,43 @@ fn codes_mean_what_the_decoder_says() {
         assert!([16, 32].contains(&codes.group) && format.block.is_multiple_of(codes.group));
     }
 }
+
+/// Protects the faster way to take sixteen rows apart, at every level: it gives what [`Codes::unpack`] gives row by row,
+/// bit for bit, in the order that `panel.rs` describes. Random bytes, so that every bit of a block matters.
+#[test]
+fn panels_agree_with_codes() {
+    let mut noise = Noise(11);
+    for (format, codes) in FORMATS.iter().filter_map(|format| Some((format, format.codes.as_ref()?))) {
+        let Some(unpack) = codes.panel else { continue };
+        let (columns, groups) = (3 * format.block.max(32), 32 / codes.group);
+        let row_bytes = columns / format.block * format.block_bytes;
+        let src = noise.bytes(16 * row_bytes);
+        let (mut all, mut scales, mut mins) = (Vec::new(), Vec::new(), Vec::new());
+        for row in src.chunks(row_bytes) {
+            let (mut a, mut s) = (vec![7; columns], vec![7.0; columns / codes.group]);
+            let mut m = s.clone();
+            (codes.unpack)(row, &mut a, &mut s, &mut m);
+            all.push(a);
+            scales.push(s);
+            mins.push(m);
+        }
+        let brackets = if codes.offset.is_some() { vec![&scales] } else { vec![&scales, &mins] };
+        let record = 8 + groups * brackets.len();
+        for level in CpuLevel::available() {
+            let mut lines = vec![panel::Line([7; 16]); columns / 32 * record];
+            unpack(level, &src, std::ptr::null(), &mut lines);
+            for (block, lines) in lines.chunks(record).enumerate() {
+                for r in 0..16 {
+                    let got: Vec<u8> = lines[..8].iter().flat_map(|line| line.bytes()[r]).collect();
+                    assert_eq!(got, all[r][block * 32..][..32], "{} {} {block} {r}", format.name, level.name());
+                    let expected = brackets.iter().flat_map(|of| &of[r][block * groups..][..groups]);
+                    for (line, &expected) in lines[8..].iter().zip(expected) {
+                        let got = line.floats()[r];
+                        let same = got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
+                        assert!(same, "{} {} {block} {r}: {got}, expected {expected}", format.name, level.name());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -6,14 +6,16 @@
 //! ```
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
+use super::panel::{self, Block, Line, Panel, split_nibbles};
 use super::scale::{self, Grid};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, nibbles, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
 const _: () = assert!(BYTES == 18);
 
-const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack };
+const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static IQ4_NL: Format =
@@ -21,6 +23,17 @@ pub static IQ4_NL: Format =
 
 /// What the codes stand for.
 const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// [`VALUES`] plus 128.
+const SHIFTED: [u8; 16] = {
+    let mut shifted = [0; 16];
+    let mut k = 0;
+    while k < 16 {
+        shifted[k] = VALUES[k] as u8 ^ 128;
+        k += 1;
+    }
+    shifted
+};
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
@@ -36,6 +49,25 @@ codec! {
             *scale = [half::<0, BYTES>(block)];
             integers(field::<2, 16, BYTES>(block), codes);
         }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 9;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let qs = block.words::<2>();
+        for k in 0..4 {
+            let (low, high) = split_nibbles(qs[k]);
+            low.lookup(&SHIFTED).store(&mut out[k]);
+            high.lookup(&SHIFTED).store(&mut out[k + 4]);
+        }
+        block.half::<0>().store(&mut out[8]);
     }
 }
 

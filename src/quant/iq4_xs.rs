@@ -17,7 +17,7 @@ const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 136);
 
-const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack };
+const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: None };
 
 /// The descriptor.
 pub static IQ4_XS: Format =

@@ -21,6 +21,7 @@ pub mod iq4_xs;
 mod lanes;
 pub mod mxfp4;
 pub mod nvfp4;
+pub mod panel;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;
@@ -33,6 +34,7 @@ pub mod q6_k;
 pub mod q8_0;
 mod scale;
 mod scale_min;
+mod words;
 
 use crate::cpu_level::CpuLevel;
 pub use bound::error_bound;
@@ -60,6 +62,8 @@ pub struct Codes {
     pub largest: u8,
     /// Takes whole blocks apart.
     pub unpack: Unpack,
+    /// The same for sixteen rows at once, where the format has that.
+    pub panel: Option<panel::UnpackPanel>,
 }
 
 /// Takes whole blocks apart: a code per element, a scale (and, without an offset, a minimum) per group. Panics when the

@@ -17,7 +17,7 @@ const BLOCK: usize = 32;
 const BYTES: usize = 1 + BLOCK / 2;
 const _: () = assert!(BYTES == 17);
 
-const CODES: Codes = Codes { group: 32, offset: Some(12), largest: 24, unpack };
+const CODES: Codes = Codes { group: 32, offset: Some(12), largest: 24, unpack, panel: None };
 
 /// The descriptor.
 pub static MXFP4: Format =

@@ -16,7 +16,7 @@ const BLOCK: usize = 64;
 const BYTES: usize = 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 36);
 
-const CODES: Codes = Codes { group: 16, offset: Some(12), largest: 24, unpack };
+const CODES: Codes = Codes { group: 16, offset: Some(12), largest: 24, unpack, panel: None };
 
 /// The descriptor.
 pub static NVFP4: Format =

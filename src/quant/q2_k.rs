@@ -18,7 +18,7 @@ const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 16 + BLOCK / 4 + 2 + 2;
 const _: () = assert!(BYTES == 84);
 
-const CODES: Codes = Codes { group: 16, offset: None, largest: 3, unpack };
+const CODES: Codes = Codes { group: 16, offset: None, largest: 3, unpack, panel: None };
 
 /// The descriptor.
 pub static Q2_K: Format =

@@ -18,7 +18,7 @@ const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 8 + BLOCK / 4 + 12 + 2;
 const _: () = assert!(BYTES == 110);
 
-const CODES: Codes = Codes { group: 16, offset: Some(4), largest: 7, unpack };
+const CODES: Codes = Codes { group: 16, offset: Some(4), largest: 7, unpack, panel: None };
 
 /// The descriptor.
 pub static Q3_K: Format =

@@ -9,14 +9,16 @@
 //! m itself gets code 0; then q = min(15, trunc(x / d + 8.5)).
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
+use super::panel::{self, Block, Line, Panel, split_nibbles};
 use super::scale::{self, Grid, Integers};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, nibbles, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
 const _: () = assert!(BYTES == 18);
 
-const CODES: Codes = Codes { group: 32, offset: Some(8), largest: 15, unpack };
+const CODES: Codes = Codes { group: 32, offset: Some(8), largest: 15, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static Q4_0: Format =
@@ -40,6 +42,25 @@ codec! {
             *scale = [half::<0, BYTES>(block)];
             *codes = nibbles(field::<2, 16, BYTES>(block));
         }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 9;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let qs = block.words::<2>();
+        for k in 0..4 {
+            let (low, high) = split_nibbles(qs[k]);
+            low.store(&mut out[k]);
+            high.store(&mut out[k + 4]);
+        }
+        block.half::<0>().store(&mut out[8]);
     }
 }
 

@@ -9,6 +9,8 @@
 //! Without importance the encoder is the rule that all tools share: d = (max - min) / 15, m = min, q = min(15, trunc((x - m) / d + 0.5)).
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
+use super::panel::{self, Block, Line, Panel, negative, split_nibbles};
+use super::words::Words;
 use super::{
     Codes, Format, codec, decoding, encoding, field, field_mut, half, nibbles, q4_0::packed, scale_min, set_half,
     unpacking,
@@ -18,7 +20,7 @@ const BLOCK: usize = 32;
 const BYTES: usize = 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 20);
 
-const CODES: Codes = Codes { group: 32, offset: None, largest: 15, unpack };
+const CODES: Codes = Codes { group: 32, offset: None, largest: 15, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static Q4_1: Format =
@@ -43,6 +45,26 @@ codec! {
             *min = -half::<2, BYTES>(block);
             *codes = nibbles(field::<4, 16, BYTES>(block));
         }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 10;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let qs = block.words::<4>();
+        for k in 0..4 {
+            let (low, high) = split_nibbles(qs[k]);
+            low.store(&mut out[k]);
+            high.store(&mut out[k + 4]);
+        }
+        block.half::<0>().store(&mut out[8]);
+        negative(block.half::<2>()).store(&mut out[9]);
     }
 }
 

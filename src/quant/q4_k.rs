@@ -10,14 +10,16 @@
 //! value = d s q - dmin n
 
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::panel::{self, Block, Line, Panel, split_nibbles};
 use super::scale_min::{self, Quantized};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, f16, field, field_mut, half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 12 + BLOCK / 2;
 const _: () = assert!(BYTES == 144);
 
-const CODES: Codes = Codes { group: 32, offset: None, largest: 15, unpack };
+const CODES: Codes = Codes { group: 32, offset: None, largest: 15, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static Q4_K: Format =
@@ -55,6 +57,33 @@ codec! {
                     codes[l] = qs[l] & 15;
                     codes[l + 32] = qs[l] >> 4;
                 }
+            }
+        }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 80;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let lines = lines(block);
+        for (g, out) in out.chunks_exact_mut(20).enumerate() {
+            for half in 0..2 {
+                let qs = block.words_at(16 + 32 * g + 16 * half);
+                for k in 0..4 {
+                    let (low, high) = split_nibbles(qs[k]);
+                    low.store(&mut out[4 * half + k]);
+                    high.store(&mut out[10 + 4 * half + k]);
+                }
+            }
+            for i in 0..2 {
+                lines.0[2 * g + i].store(&mut out[10 * i + 8]);
+                lines.1[2 * g + i].store(&mut out[10 * i + 9]);
             }
         }
     }
@@ -141,6 +170,24 @@ pub(super) fn scales(b: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
         n[k + 4] = (b[k + 8] >> 4) | (b[k + 4] >> 6) << 4;
     }
     (s, n)
+}
+
+/// Scales and minimums of the sub-blocks of Q4_K and Q5_K, sixteen rows at once.
+#[inline(always)]
+pub(super) fn lines<P: Panel, W: Words>(block: &Block<P, W>) -> ([W; 8], [W; 8]) {
+    let [_, low_s, low_n, high] = block.words::<0>();
+    // All scales of a row are in one word: byte k of `low_s` has s[k] and bits of s[k + 4].
+    let (six, four, two) = (W::splat(0x3f3f_3f3f), W::splat(0x0f0f_0f0f), W::splat(0x3030_3030));
+    let s = [low_s.and(six), high.and(four).or(low_s.shr(2).and(two))];
+    let n = [low_n.and(six), high.shr(4).and(four).or(low_n.shr(2).and(two))];
+    let (d, dmin) = (block.half::<0>(), block.half::<2>());
+    let (mut scales, mut mins) = ([d; 8], [dmin; 8]);
+    for k in 0..8 {
+        let (byte, shift) = (W::splat(255), 8 * (k as u32 % 4));
+        scales[k] = d.mul_f32(s[k / 4].shr(shift).and(byte).to_f32());
+        mins[k] = dmin.mul_f32(n[k / 4].shr(shift).and(byte).to_f32());
+    }
+    (scales, mins)
 }
 
 /// The inverse of [`scales`].

@@ -10,14 +10,16 @@
 //! q = min(31, trunc(x / d + 16.5)).
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
+use super::panel::{self, Block, Line, Panel, fifth_bits, split_nibbles};
 use super::scale::{self, Grid, Integers};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, nibbles, q4_0, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 6 + BLOCK / 2;
 const _: () = assert!(BYTES == 22);
 
-const CODES: Codes = Codes { group: 32, offset: Some(16), largest: 31, unpack };
+const CODES: Codes = Codes { group: 32, offset: Some(16), largest: 31, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static Q5_0: Format =
@@ -41,6 +43,26 @@ codec! {
             *scale = [half::<0, BYTES>(block)];
             *out = self::codes(field::<2, 4, BYTES>(block), field::<6, 16, BYTES>(block));
         }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 9;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let (head, qs) = (block.words::<0>(), block.words::<6>());
+        let qh = head[0].shr(16).or(head[1].shl(16));
+        for k in 0..4 {
+            let (low, high) = split_nibbles(qs[k]);
+            low.or(fifth_bits(qh, 4 * k as u32)).store(&mut out[k]);
+            high.or(fifth_bits(qh, 4 * k as u32 + 16)).store(&mut out[k + 4]);
+        }
+        block.half::<0>().store(&mut out[8]);
     }
 }
 

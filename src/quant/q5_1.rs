@@ -10,6 +10,8 @@
 //! Without importance the encoder is the rule that all tools share: d = (max - min) / 31, m = min, q = trunc((x - m) / d + 0.5).
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
+use super::panel::{self, Block, Line, Panel, fifth_bits, negative, split_nibbles};
+use super::words::Words;
 use super::{
     Codes, Format, codec, decoding, encoding, field, field_mut, half, q4_1, q5_0, scale_min, set_half, unpacking,
 };
@@ -18,7 +20,7 @@ const BLOCK: usize = 32;
 const BYTES: usize = 8 + BLOCK / 2;
 const _: () = assert!(BYTES == 24);
 
-const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack };
+const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static Q5_1: Format =
@@ -43,6 +45,26 @@ codec! {
             *min = -half::<2, BYTES>(block);
             *codes = q5_0::codes(field::<4, 4, BYTES>(block), field::<8, 16, BYTES>(block));
         }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 10;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let (head, qs) = (block.words::<0>(), block.words::<8>());
+        for k in 0..4 {
+            let (low, high) = split_nibbles(qs[k]);
+            low.or(fifth_bits(head[1], 4 * k as u32)).store(&mut out[k]);
+            high.or(fifth_bits(head[1], 4 * k as u32 + 16)).store(&mut out[k + 4]);
+        }
+        block.half::<0>().store(&mut out[8]);
+        negative(block.half::<2>()).store(&mut out[9]);
     }
 }
 

@@ -11,13 +11,15 @@
 //! value = d s q - dmin n
 
 use super::lanes::blocks;
+use super::panel::{self, Block, Line, Panel, split_nibbles};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, q4_k, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 12 + BLOCK / 8 + BLOCK / 2;
 const _: () = assert!(BYTES == 176);
 
-const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack };
+const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static Q5_K: Format =
@@ -59,6 +61,37 @@ codec! {
                     codes[l] = (qs[l] & 15) | (high & 1) << 4;
                     codes[l + 32] = (qs[l] >> 4) | (high & 2) << 3;
                 }
+            }
+        }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 80;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let lines = q4_k::lines(block);
+        let qh = [block.words::<16>(), block.words::<32>()];
+        let bit = W::splat(0x1010_1010);
+        for (g, out) in out.chunks_exact_mut(20).enumerate() {
+            for half in 0..2 {
+                let qs = block.words_at(48 + 32 * g + 16 * half);
+                for k in 0..4 {
+                    let (low, high) = split_nibbles(qs[k]);
+                    // Bits 2 g and 2 g + 1 of each byte become bit 4.
+                    let fifth = qh[half][k].shr(2 * g as u32);
+                    low.or(fifth.shl(4).and(bit)).store(&mut out[4 * half + k]);
+                    high.or(fifth.shl(3).and(bit)).store(&mut out[10 + 4 * half + k]);
+                }
+            }
+            for i in 0..2 {
+                lines.0[2 * g + i].store(&mut out[10 * i + 8]);
+                lines.1[2 * g + i].store(&mut out[10 * i + 9]);
             }
         }
     }

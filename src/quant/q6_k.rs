@@ -12,14 +12,16 @@
 //! 2 k + 1 of qh[32 h + l]. value = d s (q - 32).
 
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::panel::{self, Block, Line, Panel, split_nibbles};
 use super::scale::{self, Grid, Integers, Quantized};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 2 + BLOCK / 4 + BLOCK / 16 + 2;
 const _: () = assert!(BYTES == 210);
 
-const CODES: Codes = Codes { group: 16, offset: Some(32), largest: 63, unpack };
+const CODES: Codes = Codes { group: 16, offset: Some(32), largest: 63, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static Q6_K: Format =
@@ -64,6 +66,39 @@ codec! {
                     codes[l + 64] = (ql[l] >> 4) | (qh[l] >> 4 & 3) << 4;
                     codes[l + 96] = (ql[l + 32] >> 4) | (qh[l] >> 6) << 4;
                 }
+            }
+        }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 80;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let (d, scales) = (block.half::<208>(), block.words::<192>());
+        let two = W::splat(0x3030_3030);
+        for (h, out) in out.chunks_exact_mut(40).enumerate() {
+            for part in 0..2 {
+                let (a, b) = (block.words_at(64 * h + 16 * part), block.words_at(64 * h + 32 + 16 * part));
+                let qh = block.words_at(128 + 32 * h + 16 * part);
+                for k in 0..4 {
+                    let ((a_low, a_high), (b_low, b_high)) = (split_nibbles(a[k]), split_nibbles(b[k]));
+                    let at = 4 * part + k;
+                    a_low.or(qh[k].shl(4).and(two)).store(&mut out[at]);
+                    b_low.or(qh[k].shl(2).and(two)).store(&mut out[10 + at]);
+                    a_high.or(qh[k].and(two)).store(&mut out[20 + at]);
+                    b_high.or(qh[k].shr(2).and(two)).store(&mut out[30 + at]);
+                }
+            }
+            for i in 0..8 {
+                // Signed byte i of this half's eight scales.
+                let s = scales[2 * h + i / 4].shl(24 - 8 * (i as u32 % 4)).sar(24).to_f32();
+                d.mul_f32(s).store(&mut out[10 * (i / 2) + 8 + i % 2]);
             }
         }
     }

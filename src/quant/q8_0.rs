@@ -8,13 +8,15 @@
 //! The encoder is the rule that all tools share: d = max|x| / 127, codes rounded to nearest, ties away from zero, with
 //! the scale as it was before it became F16.
 
+use super::panel::{self, Block, Line, Panel};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK;
 const _: () = assert!(BYTES == 34);
 
-const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack };
+const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static Q8_0: Format =
@@ -41,6 +43,25 @@ codec! {
                 codes[j] = qs[j] ^ 128;
             }
         }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 9;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let (low, high) = (block.words::<2>(), block.words::<18>());
+        let signs = W::splat(0x8080_8080);
+        for k in 0..4 {
+            low[k].xor(signs).store(&mut out[k]);
+            high[k].xor(signs).store(&mut out[k + 4]);
+        }
+        block.half::<0>().store(&mut out[8]);
     }
 }
 

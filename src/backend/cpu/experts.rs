@@ -1,10 +1,10 @@
 //! Routing, and the experts with their rows grouped, so that each expert's weights are decoded once per pass.
 //!
-//! A *slot* is one (row, choice) pair; slots are sorted by expert. Every row adds its slots in the order of its choices,
-//! so the sum does not depend on the grouping.
+//! A *slot* is one (row, choice) pair; slots are sorted by expert. Every row adds its slots in the order of their experts,
+//! whatever the number of threads.
 
 use super::gemm::Rows;
-use super::int8::Which;
+use super::int8::{Activations, COLS, Which, round};
 use super::math;
 use super::matmul::{Operand, RowRange, TILE_ROWS, tile_product};
 use super::parallel::{Shared, parallel, rows_mut};
@@ -12,6 +12,7 @@ use crate::backend::host_weight::{HostWeight, zeroed};
 use crate::backend::{ExpertLoad, ExpertWeights};
 use crate::cpu_level::CpuLevel;
 use crate::error::Result;
+use std::cell::RefCell;
 
 /// The choices of up to `rows` rows, and scratch memory for their slots.
 pub struct Routes {
@@ -22,13 +23,10 @@ pub struct Routes {
     order: Vec<u32>,
     /// `[experts + 1]`: expert e has slots `begin[e]..begin[e + 1]`.
     begin: Vec<usize>,
-    /// `[rows, top_k]`: the slot of a choice.
-    slot_of: Vec<u32>,
-    /// `[slots, hidden]`: inputs, later outputs.
+    /// `[slots, hidden]`: inputs, where weights are floats.
     x: Vec<f32>,
-    /// `[slots, ffn]` twice: gate and up.
+    /// `[slots, ffn]`: what down projections read.
     gate: Vec<f32>,
-    up: Vec<f32>,
 }
 
 impl Routes {
@@ -40,10 +38,8 @@ impl Routes {
             chosen: Vec::with_capacity(slots),
             order: Vec::with_capacity(slots),
             begin: Vec::new(),
-            slot_of: Vec::with_capacity(slots),
             x: zeroed(slots * hidden, "expert inputs")?,
             gate: zeroed(slots * ffn, "expert activations")?,
-            up: zeroed(slots * ffn, "expert activations")?,
         })
     }
 
@@ -110,12 +106,10 @@ fn group(experts: usize, routes: &mut Routes) {
     let mut next = routes.begin.clone();
     routes.order.clear();
     routes.order.resize(routes.chosen.len(), 0);
-    routes.slot_of.clear();
     for (choice, &(e, _)) in routes.chosen.iter().enumerate() {
         let slot = next[e as usize];
         next[e as usize] += 1;
         routes.order[slot] = choice as u32;
-        routes.slot_of.push(slot as u32);
     }
 }
 
@@ -127,77 +121,123 @@ pub fn experts(
     r: &mut Routes,
     out: &mut [f32],
 ) -> Result<()> {
-    let (hidden, ffn, top_k, slots) = (w.hidden, w.ffn, r.top_k, r.chosen.len());
-    for ((weight, first), to) in [(w.gate, &mut r.gate), (w.up, &mut r.up)] {
-        let input = Input::of_rows(level, weight, x, &r.order, top_k, &mut r.x)?;
-        grouped(level, weight, first, ffn, &r.begin, &input, to);
+    let (hidden, ffn, slots) = (w.hidden, w.ffn, r.chosen.len());
+    let row_of: Vec<u32> = r.order.iter().map(|choice| choice / r.top_k as u32).collect();
+    // One operand is enough where gate and up have codes of one kind, as they nearly always do.
+    let same = Operand::kind(w.gate.0) == Operand::kind(w.up.0);
+    if Operand::kind(w.gate.0).is_none() || Operand::kind(w.up.0).is_none() {
+        rows_mut(&mut r.x[..slots * hidden], hidden, 1, |slot, row| {
+            row.copy_from_slice(&x[row_of[slot] as usize * hidden..][..hidden]);
+        });
     }
-    let up = &r.up;
-    rows_mut(&mut r.gate[..slots * ffn], ffn, 16, |slot, gate| math::gelu_mul(level, gate, &up[slot * ffn..][..ffn]));
-    let input = Input { rows: Operand::new(level, w.down, &r.gate, slots)?, row_of: None };
-    grouped(level, w.down, 0, hidden, &r.begin, &input, &mut r.x);
-    let (y, slot_of, chosen) = (&r.x, &r.slot_of, &r.chosen);
-    rows_mut(out, hidden, top_k, |row, out| {
-        out.fill(0.0);
-        for choice in row * top_k..(row + 1) * top_k {
-            let y = &y[slot_of[choice] as usize * hidden..][..hidden];
-            math::add_scaled(level, y, chosen[choice].1, out);
-        }
-    });
+    let operand = |weight| match Operand::kind(weight) {
+        Some(_) => Operand::new(level, weight, x, x.len() / hidden),
+        None => Ok(Operand::Floats(&r.x[..slots * hidden])),
+    };
+    let gate_x = operand(w.gate.0)?;
+    let other_x = if same { None } else { Some(operand(w.up.0)?) };
+    let inputs = [(w.gate, &gate_x), (w.up, other_x.as_ref().unwrap_or(&gate_x))];
+    let mut rounded = match Operand::kind(w.down) {
+        Some(kind) => Some(Activations::empty(kind, slots, ffn)?),
+        None => None,
+    };
+    gate_up(level, inputs, ffn, &r.begin, &row_of, &mut r.gate, rounded.as_mut());
+    let activations = match (rounded, w.down.codes) {
+        (Some(rounded), Some(codes)) => Operand::Integers(rounded, codes),
+        _ => Operand::Floats(&r.gate[..slots * ffn]),
+    };
+    let weight_of: Vec<f32> = r.order.iter().map(|&choice| r.chosen[choice as usize].1).collect();
+    down(level, w.down, &activations, &r.begin, (&row_of, &weight_of), out);
     Ok(())
 }
 
-/// What the slots read.
-struct Input<'a> {
-    rows: Operand<'a>,
-    /// The row of each slot; by default the row of the same number.
-    row_of: Option<Vec<u32>>,
+thread_local! {
+    /// A tile of products.
+    static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<'a> Input<'a> {
-    /// The rows of x that the slots chose. Rounded rows stay where they are, floats are gathered in `gathered`.
-    fn of_rows(
-        level: CpuLevel,
-        weight: &HostWeight,
-        x: &'a [f32],
-        order: &[u32],
-        top_k: usize,
-        gathered: &'a mut [f32],
-    ) -> Result<Self> {
-        let hidden = weight.cols;
-        let row_of: Vec<u32> = order.iter().map(|choice| choice / top_k as u32).collect();
-        if weight.codes.is_some() {
-            return Ok(Input { rows: Operand::new(level, weight, x, x.len() / hidden)?, row_of: Some(row_of) });
-        }
-        rows_mut(&mut gathered[..order.len() * hidden], hidden, 1, |slot, row| {
-            row.copy_from_slice(&x[row_of[slot] as usize * hidden..][..hidden]);
-        });
-        Ok(Input { rows: Operand::Floats(gathered), row_of: None })
-    }
-
-    fn slots(&self, first: usize, n: usize) -> Which<'_> {
-        match &self.row_of {
-            Some(row_of) => Which::These(&row_of[first..first + n]),
-            None => Which::From(first, n),
-        }
-    }
-}
-
-/// `out[slot] = x[slot] * weight[expert of slot, first..first + n]^T`: one task per expert with slots and tile of n.
-fn grouped(level: CpuLevel, weight: &HostWeight, first: usize, n: usize, begin: &[usize], x: &Input, out: &mut [f32]) {
-    let cols = weight.cols;
+/// `gate[slot] = gelu(x gate^T) * (x up^T)`, and the same in 8 bits: a task is one expert and a tile of its width, so that
+/// an expert with many rows keeps no thread waiting.
+fn gate_up(
+    level: CpuLevel,
+    inputs: [((&HostWeight, usize), &Operand); 2],
+    ffn: usize,
+    begin: &[usize],
+    row_of: &[u32],
+    gate: &mut [f32],
+    mut rounded: Option<&mut Activations>,
+) {
     let busy: Vec<usize> = (0..begin.len() - 1).filter(|&e| begin[e] < begin[e + 1]).collect();
-    let (tiles, slots) = (n.div_ceil(TILE_ROWS), begin[begin.len() - 1]);
-    assert!(out.len() >= slots * n);
-    let shared = Shared::new(out);
-    parallel(busy.len() * tiles, slots * n * cols, |task| {
+    let (tiles, slots) = (ffn.div_ceil(TILE_ROWS), begin[begin.len() - 1]);
+    assert!(gate.len() >= slots * ffn);
+    let shared = Shared::new(gate);
+    let records = rounded.as_mut().map(|to| (to.kind, to.row_words(), to.shared()));
+    parallel(busy.len() * tiles, 2 * slots * ffn * inputs[0].0.0.cols, |task| {
         let (expert, j) = (busy[task / tiles], task % tiles * TILE_ROWS);
-        let (slot, rows) = (begin[expert], begin[expert + 1] - begin[expert]);
-        let range = RowRange { weight, first: expert * weight.rows + first + j, n: (n - j).min(TILE_ROWS) };
-        // SAFETY: these slots and columns of out belong to this task alone.
-        unsafe {
-            let out = Rows { at: shared.at(slot * n + j), stride: n };
-            tile_product(level, range, &x.rows, x.slots(slot, rows), out);
-        }
+        let (slot, rows, n) = (begin[expert], begin[expert + 1] - begin[expert], (ffn - j).min(TILE_ROWS));
+        TILE.with_borrow_mut(|up| {
+            up.resize(up.len().max(rows * TILE_ROWS), 0.0);
+            // SAFETY: these slots and columns of gate belong to this task alone.
+            let outs = unsafe {
+                [Rows { at: shared.at(slot * ffn + j), stride: ffn }, Rows { at: up.as_mut_ptr(), stride: TILE_ROWS }]
+            };
+            for (((weight, first), x), out) in inputs.into_iter().zip(outs) {
+                let which = match x {
+                    Operand::Integers(..) => Which::These(&row_of[slot..slot + rows]),
+                    Operand::Floats(_) => Which::From(slot, rows),
+                };
+                let range = RowRange::new(weight, expert * weight.rows + first + j, n);
+                // SAFETY: as above; the tile of up has `rows` rows.
+                unsafe { tile_product(level, range, x, which, out) };
+            }
+            for (i, up) in up.chunks_exact(TILE_ROWS).take(rows).enumerate() {
+                // SAFETY: as above.
+                let gate = unsafe { std::slice::from_raw_parts_mut(shared.at((slot + i) * ffn + j), n) };
+                math::gelu_mul(level, gate, &up[..n]);
+                if let Some((kind, row_words, records)) = records {
+                    let (at, words) = ((slot + i) * row_words + j / COLS * kind.record(), n / COLS * kind.record());
+                    // SAFETY: the records of these slots and columns belong to this task alone.
+                    round(level, gate, kind, unsafe { std::slice::from_raw_parts_mut(records.at(at), words) });
+                }
+            }
+        });
+    });
+}
+
+/// `out[row] += weight of slot * (x[slot] down^T)`: a task is a tile of `out`'s columns and goes through all experts in
+/// ascending order. So tasks are equally large however rows are routed, and every sum has one order.
+fn down(
+    level: CpuLevel,
+    weight: &HostWeight,
+    x: &Operand,
+    begin: &[usize],
+    (row_of, weight_of): (&[u32], &[f32]),
+    out: &mut [f32],
+) {
+    let (hidden, slots) = (weight.rows, begin[begin.len() - 1]);
+    let rows = out.len() / hidden;
+    let shared = Shared::new(out);
+    parallel(hidden.div_ceil(TILE_ROWS), slots * hidden * weight.cols, |task| {
+        let j = task * TILE_ROWS;
+        let n = (hidden - j).min(TILE_ROWS);
+        // SAFETY: these columns of out belong to this task alone.
+        let part = |row: usize| unsafe { std::slice::from_raw_parts_mut(shared.at(row * hidden + j), n) };
+        (0..rows).for_each(|row| part(row).fill(0.0));
+        TILE.with_borrow_mut(|y| {
+            for (expert, slots) in begin.windows(2).enumerate().filter(|(_, slots)| slots[0] < slots[1]) {
+                let (slot, rows) = (slots[0], slots[1] - slots[0]);
+                y.resize(y.len().max(rows * TILE_ROWS), 0.0);
+                let first = expert * hidden + j;
+                let range = RowRange { next: first + hidden, ..RowRange::new(weight, first, n) };
+                // SAFETY: the tile of y has `rows` rows.
+                unsafe {
+                    let y = Rows { at: y.as_mut_ptr(), stride: TILE_ROWS };
+                    tile_product(level, range, x, Which::From(slot, rows), y);
+                }
+                for (i, y) in y.chunks_exact(TILE_ROWS).take(rows).enumerate() {
+                    math::add_scaled(level, &y[..n], weight_of[slot + i], part(row_of[slot + i] as usize));
+                }
+            }
+        });
     });
 }

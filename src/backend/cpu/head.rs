@@ -80,7 +80,7 @@ pub fn logits(
     cap: Option<f32>,
     out: &mut [f32],
 ) -> Result<()> {
-    super::matmul::matmul(level, RowRange { weight: table, first: 0, n: table.rows }, x, rows, out)?;
+    super::matmul::matmul(level, RowRange::new(table, 0, table.rows), x, rows, out)?;
     if let Some(cap) = cap {
         rows_mut(&mut out[..rows * table.rows], table.rows, 16, |_, row| math::softcap(level, row, cap));
     }
@@ -150,7 +150,7 @@ pub(super) fn tile_logits(
     let shared = Shared::new(out);
     parallel(range.len().div_ceil(RUN), rows * range.len() * table.cols, |task| {
         let j = task * RUN;
-        let part = RowRange { weight: table, first: range.start + j, n: (range.len() - j).min(RUN) };
+        let part = RowRange::new(table, range.start + j, (range.len() - j).min(RUN));
         // SAFETY: columns j..j + part.n belong to this task alone.
         unsafe {
             tile_product(level, part, x, Which::From(0, rows), Rows { at: shared.at(j), stride: TILE });
@@ -253,7 +253,7 @@ fn draw(level: CpuLevel, table: &HostWeight, x: &Operand, sweep: &Sweep, i: usiz
     // SAFETY: one row of at most RUN logits.
     unsafe {
         let out = Rows { at: logits.as_mut_ptr(), stride: RUN };
-        tile_product(level, RowRange { weight: table, first, n }, x, Which::From(i, 1), out);
+        tile_product(level, RowRange::new(table, first, n), x, Which::From(i, 1), out);
     }
     temper(level, &mut logits[..n], first, params);
     for (j, l) in logits[..n].iter().enumerate() {

@@ -5,7 +5,7 @@
 //! transposed), fit beside a slice of x in a 512 KiB L2.
 
 use super::gemm::{Rows, gemm, transpose};
-use super::int8::{self, Activations, Which};
+use super::int8::{self, Activations, Kind, Which};
 use super::parallel::{Shared, parallel};
 use crate::backend::host_weight::HostWeight;
 use crate::cpu_level::CpuLevel;
@@ -30,6 +30,15 @@ pub struct RowRange<'a> {
     pub weight: &'a HostWeight,
     pub first: usize,
     pub n: usize,
+    /// The row that will probably be read next.
+    pub next: usize,
+}
+
+impl<'a> RowRange<'a> {
+    /// Rows `first..first + n`, and those that follow them next.
+    pub fn new(weight: &'a HostWeight, first: usize, n: usize) -> Self {
+        RowRange { weight, first, n, next: first + n }
+    }
 }
 
 /// Rows of x on their way into products with one weight.
@@ -41,11 +50,16 @@ pub enum Operand<'a> {
 }
 
 impl<'a> Operand<'a> {
+    /// What products in integers with `weight` need; `None` where they are in floats.
+    pub fn kind(weight: &HostWeight) -> Option<Kind> {
+        weight.codes.map(Kind::of)
+    }
+
     /// What products with `weight` take; x `[rows, cols]`.
     pub fn new(level: CpuLevel, weight: &HostWeight, x: &'a [f32], rows: usize) -> Result<Self> {
         let x = &x[..rows * weight.cols];
         Ok(match weight.codes {
-            Some(codes) => Operand::Integers(Activations::new(level, codes, x, rows, weight.cols)?, codes),
+            Some(codes) => Operand::Integers(Activations::new(level, Kind::of(codes), x, rows, weight.cols)?, codes),
             None => Operand::Floats(x),
         })
     }
@@ -59,7 +73,7 @@ pub fn matmul(level: CpuLevel, range: RowRange, x: &[f32], rows: usize, out: &mu
     let shared = Shared::new(out);
     parallel(n.div_ceil(TILE_ROWS), rows * n * cols, |task| {
         let j = task * TILE_ROWS;
-        let part = RowRange { first: range.first + j, n: (n - j).min(TILE_ROWS), ..range };
+        let part = RowRange::new(range.weight, range.first + j, (n - j).min(TILE_ROWS));
         // SAFETY: columns j..j + part.n of out belong to this task alone.
         unsafe { tile_product(level, part, &x, Which::From(0, rows), Rows { at: shared.at(j), stride: n }) };
     });

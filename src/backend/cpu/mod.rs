@@ -167,7 +167,7 @@ impl Backend for Cpu {
     }
 
     fn matmul(&self, weight: &HostWeight, x: &Vec<f32>, rows: usize, out: &mut Vec<f32>) -> Result<()> {
-        matmul::matmul(self.level, RowRange { weight, first: 0, n: weight.rows }, x, rows, out)
+        matmul::matmul(self.level, RowRange::new(weight, 0, weight.rows), x, rows, out)
     }
 
     fn rope(

@@ -27,7 +27,7 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use activations::Activations;
+pub use activations::{Activations, Kind, round};
 pub use panel::PANEL;
 
 use super::gemm::Rows;
@@ -66,7 +66,7 @@ impl Which<'_> {
 }
 
 thread_local! {
-    static PANEL_MEMORY: RefCell<Panel> = RefCell::new(Panel::default());
+    static PANELS: RefCell<[Panel; 2]> = RefCell::default();
 }
 
 /// The product of some rows of x with the weight rows of `range`. `x` was made for the weight's codes.
@@ -81,31 +81,46 @@ pub unsafe fn tile_product(
     rows: Which,
     out: Rows<*mut f32>,
 ) {
-    PANEL_MEMORY.with_borrow_mut(|panel| {
-        for j in (0..range.n).step_by(PANEL) {
-            let width = (range.n - j).min(PANEL);
-            panel.fill(level, codes, &RowRange { first: range.first + j, n: width, ..range });
+    PANELS.with_borrow_mut(|panels| {
+        for j in (0..range.n).step_by(2 * PANEL) {
+            let width = (range.n - j).min(2 * PANEL);
+            let count = width.div_ceil(PANEL);
+            for (i, panel) in panels[..count].iter_mut().enumerate() {
+                let (from, ahead) = (j + i * PANEL, j + (count + i) * PANEL);
+                let n = (width - i * PANEL).min(PANEL);
+                // What comes after this pair of panels: the next pair, or what the caller reads next.
+                let next = if ahead < range.n { range.first + ahead } else { range.next + ahead - range.n };
+                let part = RowRange { first: range.first + from, n, ..range };
+                panel.fill(level, codes, &part, range.weight.address(next));
+            }
             // SAFETY: columns j..j + width of out, by the caller's promise.
             let out = Rows { at: unsafe { out.at.add(j) }, ..out };
             // SAFETY: as above; the level's token proves what the kernel needs.
-            unsafe { product(level, panel, x, rows, width, out) };
+            unsafe { product(level, &panels[..count], x, rows, width, out) };
         }
     });
 }
 
 /// # Safety
 /// As [`tile_product`], with `width` columns of out.
-unsafe fn product(level: CpuLevel, panel: &Panel, x: &Activations, rows: Which, width: usize, out: Rows<*mut f32>) {
-    assert!(panel.columns == x.columns && panel.group == x.group);
+unsafe fn product(level: CpuLevel, panels: &[Panel], x: &Activations, rows: Which, width: usize, out: Rows<*mut f32>) {
+    assert!(panels.iter().all(|panel| panel.columns == x.columns && panel.kind == x.kind));
     assert!((0..rows.len()).all(|i| rows.get(i) < x.rows));
-    // SAFETY: the caller's promise; the sizes of x and of the panel agree.
-    unsafe {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            CpuLevel::Avx512Vnni(_) => x86::product_vnni(panel, x, rows, width, out),
-            #[cfg(target_arch = "x86_64")]
-            CpuLevel::Avx2(_) | CpuLevel::Avx512(_) => x86::product_avx2(panel, x, rows, width, out),
-            _ => scalar::product(panel, x, rows, width, out),
+    #[cfg(target_arch = "x86_64")]
+    if let CpuLevel::Avx512Vnni(_) = level {
+        // SAFETY: the caller's promise; the sizes of x and of the panels agree.
+        return unsafe { x86::product_vnni(panels, x, rows, width, out) };
+    }
+    for (i, panel) in panels.iter().enumerate() {
+        let (first, width) = (i * PANEL, (width - i * PANEL).min(PANEL));
+        // SAFETY: the caller's promise; the sizes of x and of the panel agree.
+        unsafe {
+            let out = Rows { at: out.at.add(first), ..out };
+            match level {
+                #[cfg(target_arch = "x86_64")]
+                CpuLevel::Avx2(_) | CpuLevel::Avx512(_) => x86::product_avx2(panel, x, rows, width, out),
+                _ => scalar::product(panel, x, rows, width, out),
+            }
         }
     }
 }

@@ -1,0 +1,156 @@
+//! Sixteen rows taken apart at once, for products in integers: the packed bytes are transposed, 32 bits per row at a time,
+//! before codes are split out of them, so that everything happens in whole registers. A format says how in [`Panel`], once
+//! for all instruction sets; `unpack` of its [`Codes`](super::Codes) is the truth that `conformance.rs` compares with.
+//!
+//! What comes out is what kernels read. For each 32 columns, as [`Line`]s with one word for each row:
+//!
+//! ```text
+//! 8 lines      codes: four columns each
+//! 1 or 2       F32 scales of the 32 columns, or of 16 and 16
+//! 0, 1 or 2    F32 minimums, where the format has no offset
+//! ```
+
+pub use super::words::Line;
+use super::words::Words;
+use crate::cpu_level::CpuLevel;
+use std::marker::PhantomData;
+
+/// Rows of a panel.
+pub const ROWS: usize = 16;
+
+/// Takes 16 rows of `src.len() / 16` bytes apart. `ahead`, if not null, is where the memory begins that will be read next,
+/// as much as `src`: it is fetched on the way. Panics when the lengths do not match.
+pub type UnpackPanel = fn(level: CpuLevel, src: &[u8], ahead: *const u8, out: &mut [Line]);
+
+/// How a format's blocks come apart, sixteen rows at once.
+pub(super) trait Panel: Sized {
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// Lines that a block of sixteen rows becomes.
+    const LINES: usize;
+
+    /// `out` has [`Panel::LINES`] lines. Has to be `#[inline(always)]`.
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]);
+}
+
+/// One block of each of the sixteen rows.
+pub(super) struct Block<'a, P, W> {
+    first: *const u8,
+    stride: usize,
+    bytes: PhantomData<&'a [u8]>,
+    of: PhantomData<(P, W)>,
+}
+
+impl<P: Panel, W: Words> Block<'_, P, W> {
+    /// The four words from byte `AT` on.
+    #[inline(always)]
+    pub fn words<const AT: usize>(&self) -> [W; 4] {
+        const { assert!(AT + 16 <= P::BYTES) };
+        // SAFETY: as asserted, inside the block; `unpack` checked that the rows hold it.
+        unsafe { W::rows(self.first.add(AT), self.stride) }
+    }
+
+    /// The four words from byte `at` on.
+    #[inline(always)]
+    pub fn words_at(&self, at: usize) -> [W; 4] {
+        assert!(at + 16 <= P::BYTES);
+        // SAFETY: as above.
+        unsafe { W::rows(self.first.add(at), self.stride) }
+    }
+
+    /// The F16 number at byte `AT`.
+    #[inline(always)]
+    pub fn half<const AT: usize>(&self) -> W {
+        const { assert!(AT + 2 <= P::BYTES) };
+        // SAFETY: as above.
+        let halves = unsafe { halves(self.first.add(AT), self.stride) };
+        W::from_halves(halves)
+    }
+}
+
+/// # Safety
+/// Two bytes are readable at `at + r * stride` for r < 16.
+#[inline(always)]
+unsafe fn halves(at: *const u8, stride: usize) -> [u16; ROWS] {
+    let mut halves = [0; ROWS];
+    for (r, half) in halves.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *half = u16::from_le(unsafe { at.add(r * stride).cast::<u16>().read_unaligned() });
+    }
+    halves
+}
+
+/// The [`UnpackPanel`] of `P`.
+pub(super) fn unpack<P: Panel>(level: CpuLevel, src: &[u8], ahead: *const u8, out: &mut [Line]) {
+    let stride = src.len() / ROWS;
+    assert!(src.len().is_multiple_of(ROWS) && stride.is_multiple_of(P::BYTES), "not a whole number of blocks");
+    assert!(out.len() == stride / P::BYTES * P::LINES, "different numbers of blocks");
+    #[cfg(target_arch = "x86_64")]
+    match level {
+        // SAFETY: the token proves the features.
+        CpuLevel::Avx512(_) | CpuLevel::Avx512Vnni(_) => return unsafe { avx512::<P>(src, ahead, out) },
+        // SAFETY: the token proves the features.
+        CpuLevel::Avx2(_) => return unsafe { avx2::<P>(src, ahead, out) },
+        CpuLevel::Scalar => {}
+    }
+    let _ = level;
+    blocks::<P, [u32; 16]>(src, ahead, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+fn avx512<P: Panel>(src: &[u8], ahead: *const u8, out: &mut [Line]) {
+    blocks::<P, super::words::x86::W512>(src, ahead, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2<P: Panel>(src: &[u8], ahead: *const u8, out: &mut [Line]) {
+    blocks::<P, super::words::x86::W256>(src, ahead, out);
+}
+
+#[inline(always)]
+fn blocks<P: Panel, W: Words>(src: &[u8], ahead: *const u8, out: &mut [Line]) {
+    let stride = src.len() / ROWS;
+    for (i, out) in out.chunks_exact_mut(P::LINES).enumerate() {
+        if !ahead.is_null() {
+            prefetch(ahead.wrapping_add(i * ROWS * P::BYTES), ROWS * P::BYTES);
+        }
+        P::block::<W>(&Block { first: src[i * P::BYTES..].as_ptr(), stride, bytes: PhantomData, of: PhantomData }, out);
+    }
+}
+
+/// Asks for `bytes` bytes, which need not exist.
+#[inline(always)]
+fn prefetch(at: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for offset in (0..bytes).step_by(64) {
+        // SAFETY: a hint about an address, whatever is there.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.wrapping_add(offset).cast())
+        };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (at, bytes);
+}
+
+/// Four nibbles per word: the low ones, then the high ones.
+#[inline(always)]
+pub(super) fn split_nibbles<W: Words>(x: W) -> (W, W) {
+    let low = W::splat(0x0f0f_0f0f);
+    (x.and(low), x.shr(4).and(low))
+}
+
+/// Bit 4 of four codes from bits `at .. at + 4` of each word.
+#[inline(always)]
+pub(super) fn fifth_bits<W: Words>(x: W, at: u32) -> W {
+    // Copies of the four bits at distances of 7 bring bit k to place 8 k.
+    let copies = x.shr(at).and(W::splat(15)).mul(W::splat(1 | 1 << 7 | 1 << 14 | 1 << 21));
+    copies.and(W::splat(0x0101_0101)).shl(4)
+}
+
+/// Changes the sign of F32 numbers.
+#[inline(always)]
+pub(super) fn negative<W: Words>(x: W) -> W {
+    x.xor(W::splat(1 << 31))
+}
