@@ -1,4 +1,5 @@
-//! Project chores: `cargo xtask ci` runs every check, `cargo xtask header` writes `include/dgemma.h` anew.
+//! Project chores: `cargo xtask ci` runs every check, `cargo xtask header` writes `include/dgemma.h` anew, `cargo xtask abi`
+//! the lists that guard it (`tests/abi`).
 //!
 //! Needs a Rust toolchain, a C compiler and Python 3 (with its venv module); what else the checks need it installs, Python
 //! packages under `target/`, programs with the system's packages.
@@ -14,8 +15,9 @@ fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
     let outcome = match task.as_str() {
         "ci" => ci::ci(),
-        "header" => header(),
-        _ => Err("usage: cargo xtask ci | header".into()),
+        "header" => write_anew("header", "DGEMMA_WRITE_HEADER"),
+        "abi" => write_anew("abi", "DGEMMA_WRITE_ABI"),
+        _ => Err("usage: cargo xtask ci | header | abi".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -26,8 +28,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn header() -> Outcome {
+/// Runs the test that compares committed files with what they should be, and lets it write them.
+fn write_anew(test: &str, variable: &str) -> Outcome {
     let mut command = Command::new("cargo");
-    command.args(["test", "--release", "--locked", "--test", "header"]).env("DGEMMA_WRITE_HEADER", "1");
+    command.args(["test", "--release", "--locked", "--test", test]).env(variable, "1");
     run(&mut command)
 }
