@@ -1,0 +1,12 @@
+package dgemma
+
+// #include "shim.h"
+import "C"
+
+import "unsafe"
+
+// Slices of these go to the library as they are: a program that builds has equal sizes, an index out of range otherwise.
+var (
+	_ = [1]struct{}{}[unsafe.Sizeof(LogitBias{})-C.sizeof_dgemma_logit_bias]
+	_ = [1]struct{}{}[unsafe.Sizeof(Candidate{})-C.sizeof_dgemma_candidate]
+)
