@@ -1,0 +1,7 @@
+module examples
+
+go 1.23
+
+require dgemma v0.0.0
+
+replace dgemma => ../../bindings/go
