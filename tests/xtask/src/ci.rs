@@ -1,7 +1,7 @@
-//! Every check. A step is a name and a function; steps with files of their own: `python.rs`.
+//! Every check. A step is a name and a function; steps with files of their own: `python.rs`, `go.rs`.
 
-use crate::python;
 use crate::tools::{Outcome, cargo, need, root, run};
+use crate::{go, python};
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ type Step = (&'static str, fn() -> Outcome);
 
 /// Every check, in the order of their cost. What ran is printed, with times, so that nothing is skipped in silence.
 pub fn ci() -> Outcome {
-    let steps: [Step; 5] = [
+    let steps: [Step; 6] = [
         ("format", || cargo(&["fmt", "--all", "--check"], "rustfmt")),
         ("lints", || {
             cargo(
@@ -20,6 +20,7 @@ pub fn ci() -> Outcome {
         ("tests", tests),
         ("documentation", documentation),
         ("files in other readers", python::files_in_other_readers),
+        ("Go", go::package_and_examples),
     ];
     let mut report = String::new();
     for (name, step) in steps {
