@@ -102,7 +102,7 @@ impl Run<'_> {
                 cancel: &never,
             };
             for self_condition in [false, true] {
-                self.session.denoise(&canvas, sample.prompt.len(), self_condition, &head, &mut self.stats)?;
+                self.session.denoise(&[], &canvas, sample.prompt.len(), self_condition, &head, &mut self.stats)?;
             }
         }
         Ok(())

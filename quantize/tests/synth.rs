@@ -151,7 +151,7 @@ fn all_experts_get_work() {
     };
     let canvas: Vec<u32> =
         (0..config.canvas as u64).map(|i| dgemma_quantize::random::below(3, i, config.vocab as u64) as u32).collect();
-    session.denoise(&canvas, 0, false, &head, &mut HeadStats::default()).unwrap();
+    session.denoise(&[], &canvas, 0, false, &head, &mut HeadStats::default()).unwrap();
     let (even, mut layers) = (config.canvas * config.top_k / config.experts, 0);
     for (name, sums) in backend.sums().iter().filter(|(name, _)| name.contains("ffn_down_exps")) {
         assert_eq!(sums.counts.iter().sum::<u64>() as usize, config.canvas * config.top_k, "{name}");

@@ -33,6 +33,8 @@ pub enum Mask {
 /// One attention call: `rows` fresh positions `start..start + rows` against the cache of `0..start` and each other.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionShape {
+    /// Where the fresh rows begin in q, k, v and out: rows before belong to others.
+    pub first_row: usize,
     /// Fresh rows.
     pub rows: usize,
     /// Position of the first fresh row = number of positions encoded before.
@@ -50,6 +52,16 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
+    /// Where the first fresh row begins in q and out.
+    pub fn query_start(&self) -> usize {
+        self.first_row * self.heads * self.head_dim
+    }
+
+    /// Where the first fresh row begins in k and v.
+    pub fn key_start(&self) -> usize {
+        self.first_row * self.kv_heads * self.head_dim
+    }
+
     /// The first cached position that any fresh row sees; the cache must hold `first_visible()..start`.
     pub fn first_visible(&self) -> usize {
         self.window.map_or(0, |w| (self.start + 1).saturating_sub(w))
@@ -212,6 +224,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Chosen experts and their scratch memory for a number of rows.
     type Routes: Send;
 
+    /// Whether [`Backend::attention`] minds [`AttentionShape::first_row`]. Prompt and canvas rows can then share a pass;
+    /// where not, it is always 0.
+    const SHARES_PASSES: bool = false;
+
     /// Short name, for messages.
     fn name(&self) -> &'static str;
     /// Runs `f` where this backend's operations are cheapest to call (a CPU backend's pool).
@@ -227,6 +243,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn write(&self, src: &[f32], dst: &mut Self::Buffer, at: usize) -> Result<()>;
     /// Copies `src[at..]` to the host.
     fn read(&self, src: &Self::Buffer, at: usize, dst: &mut [f32]) -> Result<()>;
+
+    /// `dst[at..at + len] = src[from..from + len]`.
+    fn copy(&self, src: &Self::Buffer, from: usize, len: usize, dst: &mut Self::Buffer, at: usize) -> Result<()> {
+        let mut host = vec![0.0; len];
+        self.read(src, from, &mut host)?;
+        self.write(&host, dst, at)
+    }
 
     /// `len` cached zeros of type `kind`.
     fn kv_buffer(&self, kind: KvType, len: usize, what: &'static str) -> Result<Self::Kv>;
@@ -284,7 +307,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         start: usize,
     ) -> Result<()>;
     /// `out = softmax(q k^T) v` with scale 1 under `shape`'s mask; q and out `[rows, heads, dim]`, k and v
-    /// `[rows, kv_heads, dim]`.
+    /// `[rows, kv_heads, dim]`, all of them from row `shape.first_row` on.
     fn attention(
         &self,
         q: &Self::Buffer,

@@ -173,8 +173,17 @@ impl Context {
 
     /// Encodes what is not encoded yet. `progress` hears (encoded, total) after each chunk. Stops with
     /// [`Error::Cancelled`] at a cancel; chunks done so far are kept.
-    pub fn prefill(&mut self, mut progress: impl FnMut(usize, usize) -> ControlFlow<()>) -> Result<()> {
-        while self.encoded < self.tokens.len() {
+    pub fn prefill(&mut self, progress: impl FnMut(usize, usize) -> ControlFlow<()>) -> Result<()> {
+        self.prefill_up_to(self.tokens.len(), progress)
+    }
+
+    /// [`Context::prefill`] as long as fewer than `wanted` positions are encoded.
+    pub(super) fn prefill_up_to(
+        &mut self,
+        wanted: usize,
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<()> {
+        while self.encoded < wanted {
             let end = self.tokens.len().min(self.encoded + self.chunk);
             self.encode_to(end, None)?;
             if progress(end, self.tokens.len()).is_break() {

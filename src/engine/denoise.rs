@@ -29,6 +29,8 @@ pub struct Block {
     bias: Vec<(u32, f32)>,
     /// Position of the first canvas row: the length of the timeline at the start.
     pub(super) start: usize,
+    /// Up to where the timeline was encoded at the start, if the rest of it shall share a pass with the first step.
+    pub(super) pending_from: Option<usize>,
     /// Which pass of the context this block's last step was; 0 before the first.
     pub(super) stamp: u64,
     canvas: Vec<u32>,
@@ -99,6 +101,7 @@ impl Block {
             params: params.clone(),
             bias,
             start: at.1,
+            pending_from: None,
             stamp: 0,
             canvas,
             pinned,
@@ -114,8 +117,15 @@ impl Block {
         })
     }
 
-    /// One step; on failure the block stays as it was and can be stepped again.
-    pub(super) fn step(&mut self, runner: &mut dyn Runner, noise: &mut dyn Noise, cancel: &AtomicBool) -> Result<()> {
+    /// One step, with `pending` tokens before the canvas to be encoded along with it; on failure the block stays as it was
+    /// and can be stepped again.
+    pub(super) fn step(
+        &mut self,
+        runner: &mut dyn Runner,
+        pending: &[u32],
+        noise: &mut dyn Noise,
+        cancel: &AtomicBool,
+    ) -> Result<()> {
         let step = self.steps_done;
         noise.draws(self.index, step, &mut self.uniforms)?;
         noise.renoise(self.index, step, &mut self.fresh)?;
@@ -129,7 +139,7 @@ impl Block {
             cancel,
         };
         let mut stats = HeadStats::default();
-        runner.denoise(&self.canvas, self.start, step > 0, &head, &mut stats)?;
+        runner.denoise(pending, &self.canvas, self.start, step > 0, &head, &mut stats)?;
         self.take(stats);
         self.steps_done += 1;
         Ok(())

@@ -1,4 +1,5 @@
-//! The loop over blocks: encode what was committed, denoise a canvas, commit its draft, until the text ends.
+//! The loop over blocks: encode what was committed, denoise a canvas, commit its draft, until the text ends. What is to be
+//! encoded, a prompt's last chunk or the block before, shares a pass over the weights with the canvas's first step.
 
 use super::{Block, Context, Model, Perf, Start, StepInfo};
 use crate::error::{Error, Result};
@@ -130,14 +131,14 @@ fn blocks(
             return Ok(StopReason::ContextFull);
         }
         let clock = Instant::now();
-        let pending = context.tokens().len() - context.encoded();
-        context.prefill(|encoded, total| on_event(Event::Prefill { encoded, total }))?;
-        out.perf.prefill_tokens += pending;
-        out.perf.prefill += clock.elapsed();
-        let clock = Instant::now();
-        let block = context.begin_block(index, Start::Random(length), &params.sampler, noise)?;
+        out.perf.prefill_tokens += context.tokens().len() - context.encoded();
+        let progress = |encoded, total| on_event(Event::Prefill { encoded, total });
+        let block = context.begin_block_early(index, Start::Random(length), &params.sampler, noise, progress)?;
+        let (encoding, before) = (clock.elapsed(), context.perf().prefill);
         let block = denoise(context, block, params, noise, on_event, out)?;
-        out.perf.denoise += clock.elapsed();
+        let encoding = encoding + (context.perf().prefill - before);
+        out.perf.prefill += encoding;
+        out.perf.denoise += clock.elapsed().saturating_sub(encoding);
         if let Some(stop) = commit(context, &block, params, on_event, out, begin)? {
             return Ok(stop);
         }
@@ -167,7 +168,12 @@ fn denoise(
     let room = params.max_tokens - out.tokens.len();
     let mut early: Vec<u32> = Vec::new();
     while !block.is_done() {
+        let pending = context.encoded() < context.tokens().len();
         context.step(&mut block, noise)?;
+        let total = context.tokens().len();
+        if pending && on_event(Event::Prefill { encoded: total, total }).is_break() {
+            return Err(Error::Cancelled);
+        }
         if let Some(steps) = out.perf.steps.last_mut() {
             *steps += 1;
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Perf {
     /// Prompt positions encoded, committed canvases included.
     pub prefill_tokens: usize,
-    /// Time spent encoding them.
+    /// Time spent encoding them. Of a pass shared with a denoising step, the share of its rows.
     pub prefill: Duration,
     /// Denoising steps of each block.
     pub steps: Vec<u32>,

@@ -52,6 +52,23 @@ impl Context {
         Ok(block)
     }
 
+    /// [`Context::begin_block`], but for the last chunk of what is pending, which the first step encodes in its own pass. The
+    /// timeline must stay as it is until then.
+    pub(super) fn begin_block_early(
+        &mut self,
+        index: u32,
+        start: Start,
+        sampler: &SamplerParams,
+        noise: &mut dyn Noise,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Block> {
+        let mut block = Block::new(self.model.config(), (index, self.tokens.len()), &start, sampler, noise)?;
+        self.room_for(block.canvas().len())?;
+        self.prefill_up_to(self.tokens.len().saturating_sub(self.chunk), progress)?;
+        block.pending_from = Some(self.encoded);
+        Ok(block)
+    }
+
     /// One denoising step of `block`. Its first step may come at any time; after that the context's self-conditioning
     /// signal must still be the block's own, so steps of two blocks cannot take turns on one context. On failure, also
     /// after [`Error::Cancelled`], the block stays as it was and can be stepped again.
@@ -67,11 +84,17 @@ impl Context {
         }
         let clock = Instant::now();
         self.hidden_of = 0;
-        self.cancel.used_up(block.step(&mut *self.runner, noise, self.cancel.flag()))?;
+        let pending = &self.tokens[self.encoded..];
+        self.cancel.used_up(block.step(&mut *self.runner, pending, noise, self.cancel.flag()))?;
+        let shared = clock.elapsed().mul_f64(pending.len() as f64 / (pending.len() + block.canvas().len()) as f64);
+        self.perf.prefill_tokens += pending.len() as u64;
+        self.perf.prefill += shared;
+        self.encoded = block.start;
+        block.pending_from = None;
         block.stamp = PASSES.fetch_add(1, Ordering::Relaxed);
         (self.soft_of, self.hidden_of) = (block.stamp, block.stamp);
         self.perf.steps += 1;
-        self.perf.denoise += clock.elapsed();
+        self.perf.denoise += clock.elapsed().saturating_sub(shared);
         Ok(())
     }
 
@@ -120,9 +143,9 @@ impl Context {
         Ok(())
     }
 
-    /// The timeline must end where the block began, and be encoded.
+    /// The timeline must end where the block began, and be encoded as far as it was left.
     fn check_place(&self, block: &Block) -> Result<()> {
-        if block.start == self.tokens.len() && self.encoded() == block.start {
+        if block.start == self.tokens.len() && self.encoded() == block.pending_from.unwrap_or(block.start) {
             return Ok(());
         }
         let what = format!("began at position {}, but the timeline changed since", block.start);

@@ -1,6 +1,10 @@
 //! The forward pass. Prompt and canvas rows go through the same layers and differ in three things only: the input
 //! transform, the mask, and the layer's output factor.
 //!
+//! Both kinds can share a pass, which reads the weights once for both: first the prompt rows, then the canvas that stands
+//! right behind them. No row's result depends on which other rows share its products, and canvas rows read the prompt rows'
+//! keys and values back from the cache, so that is the same, bit for bit, as two passes.
+//!
 //! Traps that a reader coming from other models falls into:
 //! - attention has scale 1, because q and k are normed per head;
 //! - V on full layers is the k projection *before* its norm and rotation, with a norm of its own that has no weight;
@@ -18,56 +22,55 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One pass over the layers: which rows, and who may stop it.
 pub struct Pass<'a> {
-    pub ids: &'a [u32],
-    /// Position of the first row.
+    /// Prompt rows, at positions `start..`.
+    pub prompt: &'a [u32],
+    /// Canvas rows, behind them.
+    pub canvas: &'a [u32],
     pub start: usize,
+    /// Whether `s.soft` conditions the canvas.
+    pub self_condition: bool,
+    /// Whether the prompt rows go through the whole last layer. Otherwise they leave it once their keys and values are
+    /// there, since nothing reads more of them. Only for passes without a canvas.
+    pub hidden: bool,
     /// Looked at before every layer.
     pub cancel: &'a AtomicBool,
 }
 
-/// The input transform of prompt rows, then all layers with their K/V kept. x ends in `s.x`, before the final norm.
-pub fn prompt<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, kv: &mut KvCache<B>, pass: &Pass) -> Result<()> {
-    let (rows, scale) = (pass.ids.len(), (w.config.hidden as f32).sqrt());
-    s.watch.start();
-    kv.will_write(pass.start + rows);
-    b.embed(&w.embedding, pass.ids, scale, &mut s.x)?;
-    for (i, (shape, layer)) in w.config.layers.iter().zip(&w.layers).enumerate() {
-        check(pass.cancel)?;
-        attention(b, w, shape, layer, s, &kv.layers[i], pass, Mask::Causal)?;
-        b.kv_append(&s.k, &s.v, rows, pass.start, &mut kv.layers[i])?;
-        s.watch.lap(Phase::Attention);
-        feed_forward(b, w, layer, s, rows, layer.prompt_scalar)?;
-    }
-    Ok(())
+/// How many rows of each kind are in a layer, prompt rows first.
+#[derive(Clone, Copy)]
+struct Rows {
+    prompt: usize,
+    canvas: usize,
+    /// Position of the first row.
+    start: usize,
 }
 
-/// The input transform of canvas rows (with `s.soft` if `self_condition`), then all layers. x ends in `s.x`.
-pub fn canvas<B: Backend>(
-    b: &B,
-    w: &Weights<B>,
-    s: &mut State<B>,
-    kv: &KvCache<B>,
-    pass: &Pass,
-    self_condition: bool,
-) -> Result<()> {
-    let (rows, c) = (pass.ids.len(), &w.config);
-    s.watch.start();
-    b.embed(&w.embedding, pass.ids, (c.hidden as f32).sqrt(), &mut s.x)?;
-    if self_condition {
-        b.rms_norm(&s.soft, Some(&w.sc_norm), rows, c.hidden, c.eps, &mut s.normed)?;
-        s.watch.lap(Phase::Other);
-        b.matmul(&w.sc_gate, &s.normed, rows, &mut s.gate)?;
-        b.matmul(&w.sc_up, &s.normed, rows, &mut s.up)?;
-        b.gelu_mul(&mut s.gate, &s.up, rows * c.ffn)?;
-        b.matmul(&w.sc_down, &s.gate, rows, &mut s.branch)?;
-        s.watch.lap(Phase::Dense);
-        b.add(&s.branch, rows * c.hidden, &mut s.x)?;
+impl Rows {
+    fn all(self) -> usize {
+        self.prompt + self.canvas
     }
-    b.rms_norm_in_place(&mut s.x, None, rows, c.hidden, c.eps)?;
-    for (i, (shape, layer)) in c.layers.iter().zip(&w.layers).enumerate() {
-        check(pass.cancel)?;
-        attention(b, w, shape, layer, s, &kv.layers[i], pass, Mask::Canvas)?;
-        feed_forward(b, w, layer, s, rows, layer.canvas_scalar)?;
+}
+
+/// The input, then all layers, with the K/V of prompt rows kept. x of the canvas rows (of the prompt rows, where there is
+/// no canvas) ends in `s.x`, before the final norm.
+pub fn run<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, kv: &mut KvCache<B>, pass: &Pass) -> Result<()> {
+    s.watch.start();
+    let mut rows = Rows { prompt: pass.prompt.len(), canvas: pass.canvas.len(), start: pass.start };
+    kv.will_write(pass.start + rows.prompt);
+    input(b, w, s, pass)?;
+    for (i, (shape, layer)) in w.config.layers.iter().zip(&w.layers).enumerate() {
+        if pass.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        if i + 1 == w.layers.len() && rows.prompt > 0 && !pass.hidden {
+            keep_only(b, w, shape, layer, s, &mut kv.layers[i], rows)?;
+            rows = Rows { prompt: 0, start: rows.start + rows.prompt, ..rows };
+            if rows.canvas == 0 {
+                break;
+            }
+        }
+        attention(b, w, shape, layer, s, &mut kv.layers[i], rows)?;
+        feed_forward(b, w, layer, s, rows)?;
     }
     Ok(())
 }
@@ -79,72 +82,139 @@ pub fn finish<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, rows: usize) 
     Ok(())
 }
 
-fn check(cancel: &AtomicBool) -> Result<()> {
-    if cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+/// x = the scaled embeddings; those of canvas rows plus the self-conditioning network's output, normed.
+fn input<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, pass: &Pass) -> Result<()> {
+    let (c, rows, scale) = (&w.config, pass.canvas.len(), (w.config.hidden as f32).sqrt());
+    if rows > 0 {
+        b.embed(&w.embedding, pass.canvas, scale, &mut s.x)?;
+        if pass.self_condition {
+            b.rms_norm(&s.soft, Some(&w.sc_norm), rows, c.hidden, c.eps, &mut s.normed)?;
+            s.watch.lap(Phase::Other);
+            b.matmul(&w.sc_gate, &s.normed, rows, &mut s.gate)?;
+            b.matmul(&w.sc_up, &s.normed, rows, &mut s.up)?;
+            b.gelu_mul(&mut s.gate, &s.up, rows * c.ffn)?;
+            b.matmul(&w.sc_down, &s.gate, rows, &mut s.branch)?;
+            s.watch.lap(Phase::Dense);
+            b.add(&s.branch, rows * c.hidden, &mut s.x)?;
+        }
+        b.rms_norm_in_place(&mut s.x, None, rows, c.hidden, c.eps)?;
+    }
+    if !pass.prompt.is_empty() {
+        move_rows(b, s, c.hidden, (0, pass.prompt.len()), rows)?;
+        b.embed(&w.embedding, pass.prompt, scale, &mut s.x)?;
+    }
+    Ok(())
 }
 
-/// x += post_norm(o(attention(q, k, v))); leaves the rows' keys and values in `s.k` and `s.v`.
-#[allow(clippy::too_many_arguments)]
+/// Copies `n` rows of x from row `from.0` to row `from.1`, over `s.branch`.
+fn move_rows<B: Backend>(b: &B, s: &mut State<B>, hidden: usize, from: (usize, usize), n: usize) -> Result<()> {
+    b.copy(&s.x, from.0 * hidden, n * hidden, &mut s.branch, 0)?;
+    b.copy(&s.branch, 0, n * hidden, &mut s.x, from.1 * hidden)
+}
+
+/// x += post_norm(o(attention(q, k, v))); keeps the prompt rows' keys and values.
 fn attention<B: Backend>(
     b: &B,
     w: &Weights<B>,
     shape: &LayerShape,
     l: &LayerWeights<B>,
     s: &mut State<B>,
-    cache: &KvLayer<B::Kv>,
-    pass: &Pass,
-    mask: Mask,
+    cache: &mut KvLayer<B::Kv>,
+    rows: Rows,
 ) -> Result<()> {
-    let (c, rows, start, dim) = (&w.config, pass.ids.len(), pass.start, shape.head_dim);
-    b.rms_norm(&s.x, Some(&l.attn_norm), rows, c.hidden, c.eps, &mut s.normed)?;
+    let (c, n, dim) = (&w.config, rows.all(), shape.head_dim);
+    b.rms_norm(&s.x, Some(&l.attn_norm), n, c.hidden, c.eps, &mut s.normed)?;
     s.watch.lap(Phase::Other);
-    b.matmul(&l.q, &s.normed, rows, &mut s.q)?;
+    b.matmul(&l.q, &s.normed, n, &mut s.q)?;
+    keys_and_values(b, w, shape, l, s, n, rows.start)?;
+    b.rms_norm_in_place(&mut s.q, Some(&l.q_norm), n * c.heads, dim, c.eps)?;
+    b.rope(&mut s.q, frequencies(w, shape)?, n, c.heads, dim, rows.start)?;
+    let prompt = AttentionShape {
+        first_row: 0,
+        rows: rows.prompt,
+        start: rows.start,
+        heads: c.heads,
+        kv_heads: shape.kv_heads,
+        head_dim: dim,
+        window: shape.window,
+        mask: Mask::Causal,
+    };
+    if rows.prompt > 0 {
+        round(b, shape, s, cache.kind, rows.prompt)?;
+        b.attention(&s.q, &s.k, &s.v, cache, &prompt, &mut s.attended)?;
+        b.kv_append(&s.k, &s.v, rows.prompt, rows.start, cache)?;
+    }
+    if rows.canvas > 0 {
+        let (first_row, start) = (rows.prompt, rows.start + rows.prompt);
+        let canvas = AttentionShape { first_row, rows: rows.canvas, start, mask: Mask::Canvas, ..prompt };
+        b.attention(&s.q, &s.k, &s.v, cache, &canvas, &mut s.attended)?;
+    }
+    s.watch.lap(Phase::Attention);
+    b.matmul(&l.o, &s.attended, n, &mut s.branch)?;
+    s.watch.lap(Phase::Projections);
+    b.rms_norm_add(&s.branch, &l.post_attention, n, c.hidden, c.eps, &mut s.x)
+}
+
+/// What is left to do for prompt rows in the last layer; afterwards x is that of the canvas rows alone.
+fn keep_only<B: Backend>(
+    b: &B,
+    w: &Weights<B>,
+    shape: &LayerShape,
+    l: &LayerWeights<B>,
+    s: &mut State<B>,
+    cache: &mut KvLayer<B::Kv>,
+    rows: Rows,
+) -> Result<()> {
+    b.rms_norm(&s.x, Some(&l.attn_norm), rows.prompt, w.config.hidden, w.config.eps, &mut s.normed)?;
+    s.watch.lap(Phase::Other);
+    keys_and_values(b, w, shape, l, s, rows.prompt, rows.start)?;
+    round(b, shape, s, cache.kind, rows.prompt)?;
+    b.kv_append(&s.k, &s.v, rows.prompt, rows.start, cache)?;
+    s.watch.lap(Phase::Attention);
+    move_rows(b, s, w.config.hidden, (rows.prompt, 0), rows.canvas)
+}
+
+/// `s.k` and `s.v` of `s.normed`, normed, keys rotated.
+fn keys_and_values<B: Backend>(
+    b: &B,
+    w: &Weights<B>,
+    shape: &LayerShape,
+    l: &LayerWeights<B>,
+    s: &mut State<B>,
+    rows: usize,
+    start: usize,
+) -> Result<()> {
+    let (heads, dim, eps) = (shape.kv_heads, shape.head_dim, w.config.eps);
     b.matmul(&l.k, &s.normed, rows, &mut s.k)?;
     if let Some(v) = &l.v {
         b.matmul(v, &s.normed, rows, &mut s.v)?;
     }
     s.watch.lap(Phase::Projections);
     match &l.v {
-        Some(_) => b.rms_norm_in_place(&mut s.v, None, rows * shape.kv_heads, dim, c.eps)?,
-        None => b.rms_norm(&s.k, None, rows * shape.kv_heads, dim, c.eps, &mut s.v)?,
+        Some(_) => b.rms_norm_in_place(&mut s.v, None, rows * heads, dim, eps)?,
+        None => b.rms_norm(&s.k, None, rows * heads, dim, eps, &mut s.v)?,
     }
-    b.rms_norm_in_place(&mut s.q, Some(&l.q_norm), rows * c.heads, dim, c.eps)?;
-    b.rms_norm_in_place(&mut s.k, Some(&l.k_norm), rows * shape.kv_heads, dim, c.eps)?;
-    let frequencies = if shape.window.is_some() { &w.rope_sliding } else { &w.rope_full };
-    let inv_freq = frequencies.as_ref().ok_or_else(|| Error::Internal("no rotary frequencies for a layer".into()))?;
-    b.rope(&mut s.q, inv_freq, rows, c.heads, dim, start)?;
-    b.rope(&mut s.k, inv_freq, rows, shape.kv_heads, dim, start)?;
-    if mask == Mask::Causal && cache.kind != KvType::F32 {
-        // What this chunk's rows see of each other is what later chunks will see of them.
-        b.kv_round(cache.kind, &mut s.k, rows * shape.kv_heads * dim)?;
-        b.kv_round(cache.kind, &mut s.v, rows * shape.kv_heads * dim)?;
-    }
-    let shape = AttentionShape {
-        rows,
-        start,
-        heads: c.heads,
-        kv_heads: shape.kv_heads,
-        head_dim: dim,
-        window: shape.window,
-        mask,
-    };
-    b.attention(&s.q, &s.k, &s.v, cache, &shape, &mut s.attended)?;
-    s.watch.lap(Phase::Attention);
-    b.matmul(&l.o, &s.attended, rows, &mut s.branch)?;
-    s.watch.lap(Phase::Projections);
-    b.rms_norm_add(&s.branch, &l.post_attention, rows, c.hidden, c.eps, &mut s.x)
+    b.rms_norm_in_place(&mut s.k, Some(&l.k_norm), rows * heads, dim, eps)?;
+    b.rope(&mut s.k, frequencies(w, shape)?, rows, heads, dim, start)
 }
 
-/// x = (x + post_norm(dense(x) + experts(x))) * scalar.
-fn feed_forward<B: Backend>(
-    b: &B,
-    w: &Weights<B>,
-    l: &LayerWeights<B>,
-    s: &mut State<B>,
-    rows: usize,
-    scalar: f32,
-) -> Result<()> {
-    let (c, h, eps) = (&w.config, w.config.hidden, w.config.eps);
+/// What this chunk's rows see of each other is what later chunks will see of them.
+fn round<B: Backend>(b: &B, shape: &LayerShape, s: &mut State<B>, kind: KvType, rows: usize) -> Result<()> {
+    if kind == KvType::F32 {
+        return Ok(());
+    }
+    b.kv_round(kind, &mut s.k, rows * shape.kv_heads * shape.head_dim)?;
+    b.kv_round(kind, &mut s.v, rows * shape.kv_heads * shape.head_dim)
+}
+
+fn frequencies<'w, B: Backend>(w: &'w Weights<B>, shape: &LayerShape) -> Result<&'w B::Buffer> {
+    let frequencies = if shape.window.is_some() { &w.rope_sliding } else { &w.rope_full };
+    frequencies.as_ref().ok_or_else(|| Error::Internal("no rotary frequencies for a layer".into()))
+}
+
+/// x = (x + post_norm(dense(x) + experts(x))) * the layer's output factor.
+fn feed_forward<B: Backend>(b: &B, w: &Weights<B>, l: &LayerWeights<B>, s: &mut State<B>, kinds: Rows) -> Result<()> {
+    let (c, h, eps, rows) = (&w.config, w.config.hidden, w.config.eps, kinds.all());
     // Dense branch.
     b.rms_norm(&s.x, Some(&l.ffn_norm), rows, h, eps, &mut s.normed)?;
     s.watch.lap(Phase::Other);
@@ -177,7 +247,19 @@ fn feed_forward<B: Backend>(
     b.rms_norm_add(&s.branch, &l.post_ffw_2, rows, h, eps, &mut s.dense)?;
     // Both join the stream.
     b.rms_norm_add(&s.dense, &l.post_ffw, rows, h, eps, &mut s.x)?;
-    b.scale(&mut s.x, scalar, rows * h)?;
+    scale(b, l, s, h, kinds)?;
     s.watch.lap(Phase::Other);
     Ok(())
+}
+
+/// x *= the layer's output factor, which is another one for each kind of rows.
+fn scale<B: Backend>(b: &B, l: &LayerWeights<B>, s: &mut State<B>, hidden: usize, rows: Rows) -> Result<()> {
+    let (prompt, canvas) = (rows.prompt * hidden, rows.canvas * hidden);
+    if rows.prompt == 0 {
+        return b.scale(&mut s.x, l.canvas_scalar, canvas);
+    }
+    b.scale(&mut s.x, l.prompt_scalar, prompt)?;
+    b.copy(&s.x, prompt, canvas, &mut s.branch, 0)?;
+    b.scale(&mut s.branch, l.canvas_scalar, canvas)?;
+    b.copy(&s.branch, 0, canvas, &mut s.x, prompt)
 }

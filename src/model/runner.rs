@@ -33,11 +33,13 @@ pub trait Runner: Send {
     /// Encodes prompt rows at `start..` and keeps their K/V; at most the chunk size that the runner was made for.
     /// `hidden` receives `[rows, hidden]` after the final norm.
     fn encode(&mut self, ids: &[u32], start: usize, cancel: &AtomicBool, hidden: Option<&mut [f32]>) -> Result<()>;
-    /// One denoising pass over a canvas at `start..`. `self_condition`: use the soft embedding that the last
+    /// One denoising pass over a canvas at `start..`. `pending`: prompt rows right before it, at most a chunk, to be encoded
+    /// in the same pass, which is cheaper than one of their own and gives the same. `self_condition`: use the soft embedding that the last
     /// [`Runner::denoise`] or [`Runner::condition_on`] left. Leaves a new one; on failure the old one stays. A canvas may be
     /// shorter than the model's.
     fn denoise(
         &mut self,
+        pending: &[u32],
         canvas: &[u32],
         start: usize,
         self_condition: bool,
@@ -118,7 +120,8 @@ impl<B: Backend> Session<B> {
     /// All buffers, once and for all.
     pub fn new(backend: Arc<B>, weights: Arc<Weights<B>>, sizes: SessionSizes) -> Result<Self> {
         let config = &weights.config;
-        let state = State::new(&*backend, config, sizes.chunk.max(config.canvas))?;
+        let rows = if B::SHARES_PASSES { sizes.chunk + config.canvas } else { sizes.chunk.max(config.canvas) };
+        let state = State::new(&*backend, config, rows)?;
         let kv = KvCache::new(&*backend, config, sizes.context, sizes.chunk, sizes.kv)?;
         Ok(Session { backend, weights, state, kv, sizes })
     }
@@ -133,7 +136,9 @@ impl<B: Backend> Runner for Session<B> {
         let Session { backend, weights, state, kv, .. } = self;
         debug_assert!(ids.len() <= state.rows);
         backend.run(|| {
-            forward::prompt(&**backend, weights, state, kv, &Pass { ids, start, cancel })?;
+            let pass =
+                Pass { prompt: ids, canvas: &[], start, self_condition: false, hidden: hidden.is_some(), cancel };
+            forward::run(&**backend, weights, state, kv, &pass)?;
             let Some(hidden) = hidden else { return Ok(()) };
             forward::finish(&**backend, weights, state, ids.len())?;
             backend.read(&state.normed, 0, hidden)
@@ -142,16 +147,23 @@ impl<B: Backend> Runner for Session<B> {
 
     fn denoise(
         &mut self,
+        pending: &[u32],
         canvas: &[u32],
         start: usize,
         self_condition: bool,
         head: &HeadParams,
         stats: &mut HeadStats,
     ) -> Result<()> {
+        let mut start = start - pending.len();
+        let mut prompt = pending;
+        if !B::SHARES_PASSES && !pending.is_empty() {
+            self.encode(pending, start, head.cancel, None)?;
+            (start, prompt) = (start + pending.len(), &[]);
+        }
         let Session { backend, weights, state, kv, .. } = self;
         backend.run(|| {
-            let pass = Pass { ids: canvas, start, cancel: head.cancel };
-            forward::canvas(&**backend, weights, state, kv, &pass, self_condition)?;
+            let pass = Pass { prompt, canvas, start, self_condition, hidden: false, cancel: head.cancel };
+            forward::run(&**backend, weights, state, kv, &pass)?;
             forward::finish(&**backend, weights, state, canvas.len())?;
             let embedding = &weights.embedding;
             let matrices = HeadWeights { table: weights.head.as_ref().unwrap_or(embedding), embedding };
@@ -182,7 +194,8 @@ impl<B: Backend> Runner for Session<B> {
     fn pass(&mut self, canvas: &[u32], start: usize, self_condition: bool, cancel: &AtomicBool) -> Result<()> {
         let Session { backend, weights, state, kv, .. } = self;
         backend.run(|| {
-            forward::canvas(&**backend, weights, state, kv, &Pass { ids: canvas, start, cancel }, self_condition)?;
+            let pass = Pass { prompt: &[], canvas, start, self_condition, hidden: false, cancel };
+            forward::run(&**backend, weights, state, kv, &pass)?;
             forward::finish(&**backend, weights, state, canvas.len())
         })
     }

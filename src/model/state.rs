@@ -1,4 +1,4 @@
-//! Every activation of a pass, allocated once for the longest pass: T rows (a prefill chunk or the canvas).
+//! Every activation of a pass, allocated once for the longest pass: T rows (a prefill chunk and the canvas behind it).
 
 use super::config::Config;
 use super::phases::Stopwatch;

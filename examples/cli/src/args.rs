@@ -238,6 +238,9 @@ pub struct BenchArgs {
     /// one.
     #[arg(long)]
     pub prompt: Option<String>,
+    /// Also measure how a second block begins: its first step shares a pass with the encoding of the first block.
+    #[arg(long)]
+    pub next_block: bool,
     /// Print JSON.
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,

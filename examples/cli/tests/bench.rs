@@ -79,8 +79,14 @@ fn shapes_levels_and_forms() {
     {
         assert!(run.out.lines().any(|l| l == line), "{line} is not in {}", run.out);
     }
-    let table = good(&shape).out;
-    for part in ["ceiling     int8", "prefill     20 tokens: ", "\nfirst step: 64 rows behind 20", "\nexperts "] {
+    let table = good(&[&shape[..], &["--next-block"]].concat()).out;
+    for part in [
+        "next block  encoding ",
+        "ceiling     int8",
+        "prefill     20 tokens: ",
+        "\nfirst step: 64 rows behind 20",
+        "\nexperts ",
+    ] {
         assert!(table.contains(part), "{part:?} is not in {table}");
     }
     // Long prefixes are not encoded.

@@ -56,6 +56,8 @@ impl Backend for Cpu {
     type Kv = HostKv;
     type Routes = Routes;
 
+    const SHARES_PASSES: bool = true;
+
     fn name(&self) -> &'static str {
         "cpu"
     }
@@ -87,6 +89,11 @@ impl Backend for Cpu {
 
     fn read(&self, src: &Vec<f32>, at: usize, dst: &mut [f32]) -> Result<()> {
         dst.copy_from_slice(&src[at..at + dst.len()]);
+        Ok(())
+    }
+
+    fn copy(&self, src: &Vec<f32>, from: usize, len: usize, dst: &mut Vec<f32>, at: usize) -> Result<()> {
+        dst[at..at + len].copy_from_slice(&src[from..from + len]);
         Ok(())
     }
 
@@ -192,7 +199,9 @@ impl Backend for Cpu {
         shape: &AttentionShape,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        attention::attention(self.level, attention::Inputs { q, k, v, cache, shape }, out);
+        let (queries, keys) = (shape.query_start(), shape.key_start());
+        let inputs = attention::Inputs { q: &q[queries..], k: &k[keys..], v: &v[keys..], cache, shape };
+        attention::attention(self.level, inputs, &mut out[queries..]);
         Ok(())
     }
 

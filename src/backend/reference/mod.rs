@@ -32,6 +32,8 @@ impl Backend for Reference {
     type Kv = HostKv;
     type Routes = Routes;
 
+    const SHARES_PASSES: bool = true;
+
     fn name(&self) -> &'static str {
         "reference"
     }
@@ -160,7 +162,8 @@ impl Backend for Reference {
         shape: &AttentionShape,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        attention::attention(q, k, v, cache, shape, out);
+        let (queries, keys) = (shape.query_start(), shape.key_start());
+        attention::attention(&q[queries..], &k[keys..], &v[keys..], cache, shape, &mut out[queries..]);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::memory::{self, Memory};
 use super::work::{Kind, Pass};
 use crate::Result;
 use dgemma::engine::{
-    Context, ContextParams, GenerateParams, KvType, Model, ModelParams, Phases, Spent, Start, process_cpu_time,
+    Context, ContextParams, Event, GenerateParams, KvType, Model, ModelParams, Phases, Spent, Start, process_cpu_time,
 };
 use dgemma::gguf::Gguf;
 use dgemma::tokenizer::Tokenizer;
@@ -27,6 +27,8 @@ pub struct Plan {
     pub prompt: Option<String>,
     pub chunk: usize,
     pub kv: KvType,
+    /// Whether to measure how the next block begins.
+    pub next_block: bool,
 }
 
 /// Seconds until a model could be used.
@@ -60,8 +62,20 @@ pub struct Generated {
     pub first_canvas: Duration,
 }
 
+/// How a block begins whose predecessor is not encoded yet.
+#[derive(Clone, Copy, Debug)]
+pub struct NextBlock {
+    /// The block before, encoded by itself.
+    pub encode: Timed,
+    /// The first step, by itself.
+    pub first_step: Spent,
+    /// Both in one pass, as generations do it.
+    pub shared: Spent,
+}
+
 /// All of it.
 pub struct Measured {
+    pub next_block: Option<NextBlock>,
     pub load: Load,
     /// The passes of one encoding of the prefix as one; `None` if it was filled instead.
     pub prefill: Option<Timed>,
@@ -90,7 +104,7 @@ pub fn load(open: impl Fn() -> Result<Gguf>, params: &ModelParams) -> Result<(Mo
 pub fn run(model: &Model, load: Load, plan: &Plan) -> Result<Measured> {
     let c = model.config();
     // The built-in prompts of generations have some tens of tokens.
-    let size = (plan.prefix + 1024.max((plan.canvases + 1) * c.canvas)).min(c.context_length);
+    let size = (plan.prefix + 1024.max((plan.canvases + 2) * c.canvas)).min(c.context_length);
     let mut context = model.context(&ContextParams { size, chunk: plan.chunk, kv: plan.kv })?;
     context.measure_cpu_time();
     let prefix = tokens(plan.prefix, c.vocab);
@@ -103,8 +117,10 @@ pub fn run(model: &Model, load: Load, plan: &Plan) -> Result<Measured> {
     let steps = steps(&mut context, plan.steps)?;
     let filled = prefill.is_none() && plan.prompt.is_none();
     let generated = if plan.generations == 0 || filled { None } else { Some(generate(&mut context, plan, &prefix)?) };
+    let next_block = if plan.next_block { Some(next_block(&mut context, &prefix)?) } else { None };
     Ok(Measured {
         load,
+        next_block,
         prefill,
         steps,
         generated,
@@ -174,6 +190,34 @@ fn generate(context: &mut Context, plan: &Plan, prefix: &[u32]) -> Result<Genera
         sum.first_canvas += one.perf.first_canvas.unwrap_or_default() / plan.generations;
     }
     Ok(sum)
+}
+
+/// Two blocks of one step each: by hand with passes of their own, and as generations do it.
+fn next_block(context: &mut Context, prefix: &[u32]) -> Result<NextBlock> {
+    let canvas = context.model().config().canvas;
+    let mut params = GenerateParams::new(&context.model().clone());
+    (params.max_tokens, params.ignore_eog, params.sampler.steps) = (2 * canvas, true, 1);
+    context.truncate(prefix.len());
+    let (mut begin, mut shared) = (None, Spent::default());
+    context.generate(&params, |event| {
+        let now = (Instant::now(), process_cpu_time());
+        match (event, begin) {
+            (Event::Commit { block: 0, .. }, _) => begin = Some(now),
+            (Event::Step(step), Some((wall, cpu))) if step.block == 1 => {
+                shared = Spent { wall: now.0 - wall, cpu: now.1 - cpu };
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    })?;
+    context.truncate(prefix.len() + canvas); // the second block was committed, but never encoded
+    let block = context.tokens()[prefix.len()..].to_vec();
+    context.truncate(prefix.len());
+    context.append(&block)?;
+    let encode = timed(context, |context| Ok(context.prefill(|_, _| ControlFlow::Continue(()))?))?;
+    let pass = Pass { rows: canvas, start: prefix.len(), kv_bytes: context.kv_type().bytes(), kind: Kind::Prompt };
+    let first_step = steps(context, 1)?[0].all;
+    Ok(NextBlock { encode: Timed { pass, ..encode }, first_step, shared })
 }
 
 fn timed(context: &mut Context, f: impl FnOnce(&mut Context) -> Result<()>) -> Result<Timed> {

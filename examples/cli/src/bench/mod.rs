@@ -76,6 +76,7 @@ fn plan(args: &BenchArgs, path: Option<&Path>) -> Plan {
         prompt,
         chunk: args.chunk,
         kv: args.kv.into(),
+        next_block: args.next_block,
     }
 }
 

@@ -81,6 +81,18 @@ pub fn json(run: &Run) -> Value {
         value["ms_each"] = times.map(ms).collect();
         part("step", value);
     }
+    if let Some(n) = &m.next_block {
+        let apart = Spent { wall: n.encode.all.wall + n.first_step.wall, cpu: n.encode.all.cpu + n.first_step.cpu };
+        let saved =
+            |f: fn(&Spent) -> std::time::Duration| number(1.0 - f(&n.shared).as_secs_f64() / f(&apart).as_secs_f64());
+        let value = json!({
+            "encode": timed(run, &n.encode),
+            "first_step_ms": ms(n.first_step.wall), "apart_ms": ms(apart.wall), "apart_cpu_ms": ms(apart.cpu),
+            "shared_ms": ms(n.shared.wall), "shared_cpu_ms": ms(n.shared.cpu),
+            "saved": saved(|s| s.wall), "saved_by_cpu_time": saved(|s| s.cpu),
+        });
+        part("next_block", value);
+    }
     if let Some(g) = &m.generated {
         let seconds = g.total.as_secs_f64();
         let value = json!({
@@ -282,6 +294,18 @@ fn write_table(json: &Value, out: &mut String) -> std::fmt::Result {
             text("/generation/tokens_per_step"),
             text("/generation/tokens_per_second"),
             text("/generation/first_canvas_ms")
+        )?;
+    }
+    if json["next_block"].is_object() {
+        writeln!(
+            out,
+            "next block  encoding {} ms + first step {} ms = {} ms apart, {} ms in one pass; processor time {} and {} ms",
+            text("/next_block/encode/ms"),
+            text("/next_block/first_step_ms"),
+            text("/next_block/apart_ms"),
+            text("/next_block/shared_ms"),
+            text("/next_block/apart_cpu_ms"),
+            text("/next_block/shared_cpu_ms")
         )?;
     }
     for (name, title) in

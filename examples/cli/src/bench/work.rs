@@ -48,11 +48,16 @@ pub fn of(model: &Model, pass: &Pass, phase: Phase, found: &Phases) -> Work {
     let (c, file, rows) = (model.config(), model.file(), pass.rows as f64);
     let canvas = pass.kind != Kind::Prompt;
     let product = |names: &[&str], layer: Option<usize>| matrices(file, names, layer, rows);
+    // Prompt rows leave the last layer once their keys and values are there.
+    let last = if canvas { c.layers.len() } else { c.layers.len() - 1 };
     let layers = |f: &dyn Fn(usize, &LayerShape) -> Work| {
-        c.layers.iter().enumerate().map(|(i, l)| f(i, l)).fold(Work::default(), add)
+        c.layers[..last].iter().enumerate().map(|(i, l)| f(i, l)).fold(Work::default(), add)
     };
     match phase {
-        Phase::Projections => layers(&|i, _| product(&["attn_q", "attn_k", "attn_v", "attn_output"], Some(i))),
+        Phase::Projections => {
+            let all = layers(&|i, _| product(&["attn_q", "attn_k", "attn_v", "attn_output"], Some(i)));
+            if canvas { all } else { add(all, product(&["attn_k", "attn_v"], Some(last))) }
+        }
         Phase::Attention => layers(&|_, shape| attention(c.heads, pass, shape)),
         Phase::Dense => {
             let all = layers(&|i, _| product(&["ffn_gate", "ffn_up", "ffn_down"], Some(i)));
