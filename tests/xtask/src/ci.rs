@@ -1,7 +1,8 @@
-//! Every check. A step is a name and a function; steps with files of their own: `python.rs`, `go.rs`.
+//! Every check. A step is a name and a function; steps with files of their own: `python.rs`, `go.rs`,
+//! `node.rs`.
 
 use crate::tools::{Outcome, cargo, need, root, run};
-use crate::{go, python};
+use crate::{go, node, python};
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ type Step = (&'static str, fn() -> Outcome);
 
 /// Every check, in the order of their cost. What ran is printed, with times, so that nothing is skipped in silence.
 pub fn ci() -> Outcome {
-    let steps: [Step; 6] = [
+    let steps: [Step; 7] = [
         ("format", || cargo(&["fmt", "--all", "--check"], "rustfmt")),
         ("lints", || {
             cargo(
@@ -21,6 +22,7 @@ pub fn ci() -> Outcome {
         ("documentation", documentation),
         ("files in other readers", python::files_in_other_readers),
         ("Go", go::package_and_examples),
+        ("Node", node::package_and_examples),
     ];
     let mut report = String::new();
     for (name, step) in steps {

@@ -1,11 +1,12 @@
-//! Project chores: `cargo xtask ci` runs every check, `cargo xtask go` those of Go, `cargo xtask header` writes
-//! `include/dgemma.h` anew, `cargo xtask abi` the lists that guard it (`tests/abi`).
+//! Project chores: `cargo xtask ci` runs every check, `cargo xtask go` and `cargo xtask node` those of a
+//! binding, `cargo xtask header` writes `include/dgemma.h` anew, `cargo xtask abi` the lists that guard it (`tests/abi`).
 //!
 //! Needs a Rust toolchain, a C compiler and Python 3 (with its venv module); what else the checks need it installs, Python
 //! packages under `target/`, programs with the system's packages.
 
 mod ci;
 mod go;
+mod node;
 mod python;
 mod tools;
 
@@ -17,9 +18,10 @@ fn main() -> ExitCode {
     let outcome = match task.as_str() {
         "ci" => ci::ci(),
         "go" => go::package_and_examples(),
+        "node" => node::package_and_examples(),
         "header" => write_anew("header", "DGEMMA_WRITE_HEADER"),
         "abi" => write_anew("abi", "DGEMMA_WRITE_ABI"),
-        _ => Err("usage: cargo xtask ci | go | header | abi".into()),
+        _ => Err("usage: cargo xtask ci | go | node | header | abi".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
