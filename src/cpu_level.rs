@@ -10,9 +10,13 @@ pub struct Avx2(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(());
 
-/// Proof of AVX-512 VNNI (8-bit dot products), and of everything before it.
+/// Proof of AVX-512 VNNI (8-bit dot products), and of everything before it; with the proof of BF16 where there is that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx512Vnni(());
+pub struct Avx512Vnni(Option<Avx512Bf16>);
+
+/// Proof of AVX-512 BF16 (dot products of BF16 numbers). No level of its own: it belongs to the best one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512Bf16(());
 
 /// The instruction sets that the kernels distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +63,21 @@ impl Avx512Vnni {
     pub fn detect() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512vnni") && Avx512::detect().is_some() {
-            return Some(Avx512Vnni(()));
+            return Some(Avx512Vnni(is_x86_feature_detected!("avx512bf16").then_some(Avx512Bf16(()))));
         }
         None
     }
 }
 
 impl CpuLevel {
+    /// The token of BF16 dot products, where this level has them.
+    pub fn bf16(self) -> Option<Avx512Bf16> {
+        match self {
+            CpuLevel::Avx512Vnni(Avx512Vnni(bf16)) => bf16,
+            _ => None,
+        }
+    }
+
     /// Every level this processor has, the plainest first.
     pub fn available() -> Vec<CpuLevel> {
         let levels = [

@@ -300,3 +300,46 @@ fn head_logits_and_soft_embedding() {
         });
     }
 }
+
+/// The soft embedding of a backend that is not exact, for rows from flat to sharp. Bound: what is left out, 1e-6 of the
+/// largest embedding twice (its own part, and that it is missing from no sum), and two roundings to BF16, 2^-9 each, of all
+/// the rest. The last case has more rows than go together.
+#[test]
+fn soft_embedding_over_the_tokens_that_matter() {
+    let format = quant::by_name("F32").unwrap();
+    let best = CpuLevel::best();
+    for (vocab, hidden, rows, levels) in [
+        (1, 32, 1, CpuLevel::available()),
+        (3000, 160, 40, CpuLevel::available()),
+        (513, 33, 7, CpuLevel::available()),
+        (262_144, 16, 104, vec![best]),
+    ] {
+        let mut r = Numbers(8);
+        let table = r.tensor(format, &[hidden, vocab]);
+        let mut x = r.vec(rows * hidden);
+        for (i, x) in x.chunks_mut(hidden).enumerate() {
+            let sharpness = 0.1 * 1000f32.powf(i as f32 / rows as f32);
+            x.iter_mut().for_each(|x| *x *= sharpness);
+        }
+        let params = HeadParams {
+            temperature: 0.7,
+            softcap: Some(30.0),
+            bias: &[],
+            uniforms: &vec![0.5; rows],
+            soft_scale: 8.0,
+            cancel: &AtomicBool::new(false),
+        };
+        let want = head(&Cpu::new(2, best).unwrap().exact(true), &table, None, &x, rows, &params);
+        let bound = 8.0 * (2e-6 + 2.0 / 512.0) * 1.01;
+        for level in levels {
+            let got: Vec<Vec<f32>> =
+                [1, 2].map(|threads| head(&Cpu::new(threads, level).unwrap(), &table, None, &x, rows, &params)).into();
+            assert!(got[0] == got[1], "{}: threads change results", level.name());
+            assert_close(&format!("soft embedding of {vocab} tokens, {}", level.name()), &got[0], &want, bound);
+        }
+        let params = HeadParams { soft_scale: 0.0, ..params };
+        let none = head(&Cpu::new(2, best).unwrap(), &table, None, &x, rows, &params);
+        assert!(none[4 * rows..].iter().all(|&x| x == 0.0), "made a soft embedding that nobody wants");
+        assert_eq!(none[..4 * rows], want[..4 * rows]);
+    }
+}

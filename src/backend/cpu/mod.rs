@@ -3,6 +3,7 @@
 //! `attention.rs`, `experts.rs`, `head.rs`.
 
 mod attention;
+mod bf16;
 mod experts;
 mod gemm;
 mod head;
@@ -12,6 +13,8 @@ mod matmul;
 mod parallel;
 mod rope;
 mod score;
+mod soft;
+mod sweep;
 
 use super::host_kv::{self, HostKv};
 use super::host_weight::{HostWeight, zeroed};
@@ -291,7 +294,12 @@ impl Backend for Cpu {
         soft: &mut Vec<f32>,
         stats: &mut HeadStats,
     ) -> Result<()> {
-        head::head(self.level, weights, &x[..rows * weights.table.cols], params, soft, stats)
+        let x = &x[..rows * weights.table.cols];
+        if self.exact {
+            head::head::<f32>(self.level, weights, x, params, 0.0, soft, stats)
+        } else {
+            head::head::<u16>(self.level, weights, x, params, soft::DROPPED, soft, stats)
+        }
     }
 
     fn log_probs(
@@ -316,6 +324,10 @@ impl Backend for Cpu {
         scale: f32,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        head::soft_embedding(self.level, embedding, logits, rows, scale, out)
+        if self.exact {
+            soft::of_logits::<f32>(self.level, embedding, logits, rows, scale, 0.0, out)
+        } else {
+            soft::of_logits::<u16>(self.level, embedding, logits, rows, scale, soft::DROPPED, out)
+        }
     }
 }

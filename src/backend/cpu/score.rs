@@ -1,13 +1,13 @@
-//! Log-probabilities of chosen tokens: the sweep of `head.rs` without draws and soft embedding. Memory is one tile of
-//! logits, whatever the vocabulary.
+//! Log-probabilities of chosen tokens: the sweep of the head without draws and soft embedding. Memory is a tile of
+//! logits per thread, and the sums of tiles and runs.
 
-use super::head::{RUN, Sweep, TILE, statistics, tile_logits};
 use super::matmul::Operand;
+use super::parallel::Shared;
+use super::sweep::{Sweep, TILE, tile_logits};
 use crate::backend::HeadParams;
 use crate::backend::host_weight::HostWeight;
 use crate::cpu_level::CpuLevel;
-use crate::error::{Error, Result};
-use std::sync::atomic::Ordering;
+use crate::error::Result;
 
 /// `out[i]` = ln of the probability of `wanted[i]` = (row, token); x `[rows, hidden]`.
 pub fn log_probs(
@@ -20,24 +20,24 @@ pub fn log_probs(
 ) -> Result<()> {
     let (vocab, rows) = (table.rows, x.len() / table.cols);
     let x = &Operand::new(level, table, x, rows)?;
-    let mut sweep = Sweep::new(rows, vocab.div_ceil(TILE), vocab.div_ceil(RUN))?;
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|&i| wanted[i].1);
-    let mut order = order.into_iter().peekable();
-    for first in (0..vocab).step_by(TILE) {
-        if params.cancel.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
+    assert!(out.len() >= wanted.len());
+    let shared = Shared::new(out);
+    let fill = |range, to: &mut [f32]| tile_logits(level, table, x, 0..rows, range, params, to);
+    let pick = |range: std::ops::Range<usize>, logits: &[f32]| {
+        let from = order.partition_point(|&i| (wanted[i].1 as usize) < range.start);
+        for &i in order[from..].iter().take_while(|&&i| (wanted[i].1 as usize) < range.end) {
+            let (row, token) = wanted[i];
+            // SAFETY: this token belongs to this tile, so its logit is written by this task alone.
+            unsafe { *shared.at(i) = logits[row * TILE + token as usize - range.start] };
         }
-        let n = (vocab - first).min(TILE);
-        tile_logits(level, table, x, rows, first..first + n, params, &mut sweep.tile);
-        while let Some(i) = order.next_if(|&i| (wanted[i].1 as usize) < first + n) {
-            out[i] = sweep.tile[wanted[i].0 * TILE + wanted[i].1 as usize - first];
-        }
-        statistics(level, first, n, &mut sweep);
-    }
+    };
+    let mut sweep = Sweep::<f32>::new(rows, vocab, false)?;
+    sweep.run(level, rows, table.cols, params.cancel, fill, pick)?;
+    let rows: Vec<_> = (0..rows).map(|row| sweep.row(row)).collect();
     for (&(row, _), out) in wanted.iter().zip(out) {
-        let row = &sweep.rows[row];
-        *out = (f64::from(*out - row.max) - row.sum.ln()) as f32;
+        *out = (f64::from(*out - rows[row].max) - rows[row].sum.ln()) as f32;
     }
     Ok(())
 }
