@@ -134,8 +134,8 @@ func (l *limits) size(name string, n int) C.size_t {
 	return C.size_t(l.within(name, n, math.MaxInt))
 }
 
-func (l *limits) within(name string, n, most int) int {
-	if n >= 0 && n <= most {
+func (l *limits) within(name string, n int, most uint64) int {
+	if n >= 0 && uint64(n) <= most {
 		return n
 	}
 	if l.err == nil {
