@@ -4,6 +4,7 @@ package dgemma
 import "C"
 
 import (
+	"slices"
 	"strings"
 	"unsafe"
 )
@@ -21,6 +22,9 @@ func collect[T any](guess int, fill func(buffer []T, n *C.size_t, text **C.char)
 		}
 		if err := check(status, &text); err != nil {
 			return nil, err
+		}
+		if int(n) < len(buffer)/2 {
+			return slices.Clone(buffer[:n]), nil // the rest is not worth keeping
 		}
 		return buffer[:n], nil
 	}

@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"strings"
 	"time"
@@ -141,6 +142,9 @@ func (c *Context) Generate(ctx context.Context, options *GenerateOptions) (Gener
 	}
 	if ended && options.OnEnd != nil {
 		options.OnEnd(g)
+	}
+	if errors.Is(err, ErrCancelled) {
+		g.StopReason = StopCancelled
 	}
 	if err == errStopped {
 		err = nil

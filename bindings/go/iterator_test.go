@@ -78,6 +78,15 @@ func TestBreak(t *testing.T) {
 	}
 }
 
+// Before it begins, too.
+func TestCancelledBefore(t *testing.T) {
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	if g, err := tiny().Generate(ctx, question, nil); !errors.Is(err, context.Canceled) || g.StopReason != StopCancelled {
+		t.Errorf("%+v, %v", g, err)
+	}
+}
+
 func TestIteratorErrors(t *testing.T) {
 	c := newTestContext(t, question, nil)
 	own := errors.New("enough")

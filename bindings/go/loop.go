@@ -2,7 +2,6 @@ package dgemma
 
 import (
 	"context"
-	"errors"
 	"iter"
 )
 
@@ -19,7 +18,7 @@ import (
 // options are called, too.
 func (c *Context) Text(ctx context.Context, options *GenerateOptions) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		o := copyOf(options)
+		o, left := copyOf(options), false
 		also := o.OnText
 		o.OnText = func(text string) error {
 			if also != nil {
@@ -27,9 +26,9 @@ func (c *Context) Text(ctx context.Context, options *GenerateOptions) iter.Seq2[
 					return err
 				}
 			}
-			return goOn(yield(text, nil))
+			return goOn(yield(text, nil), &left)
 		}
-		if _, err := c.Generate(ctx, &o); err != nil && err != errLeft {
+		if _, err := c.Generate(ctx, &o); err != nil && !left {
 			yield("", err)
 		}
 	}
@@ -38,7 +37,7 @@ func (c *Context) Text(ctx context.Context, options *GenerateOptions) iter.Seq2[
 // Steps is [Context.Generate] as a loop over the denoising steps, with the draft of each: as [Context.Text] otherwise.
 func (c *Context) Steps(ctx context.Context, options *GenerateOptions) iter.Seq2[*Step, error] {
 	return func(yield func(*Step, error) bool) {
-		o := copyOf(options)
+		o, left := copyOf(options), false
 		also := o.OnStep
 		o.OnStep = func(step *Step) error {
 			if also != nil {
@@ -46,22 +45,21 @@ func (c *Context) Steps(ctx context.Context, options *GenerateOptions) iter.Seq2
 					return err
 				}
 			}
-			return goOn(yield(step, nil))
+			return goOn(yield(step, nil), &left)
 		}
-		if _, err := c.Generate(ctx, &o); err != nil && err != errLeft {
+		if _, err := c.Generate(ctx, &o); err != nil && !left {
 			yield(nil, err)
 		}
 	}
 }
 
-// errLeft says that the program has left a loop.
-var errLeft = errors.New("dgemma: loop left")
-
-func goOn(more bool) error {
+// goOn is a callback's answer to what yield says: a program that has left the loop hears no more, nor why it ended.
+func goOn(more bool, left *bool) error {
 	if more {
 		return nil
 	}
-	return errLeft
+	*left = true
+	return Stop
 }
 
 func copyOf(options *GenerateOptions) GenerateOptions {
