@@ -1,8 +1,8 @@
-//! Every check. A step is a name and a function; steps with files of their own: `python.rs`, `go.rs`,
-//! `node.rs`.
+//! Every check. A step is a name and a function; steps with files of their own: `python.rs`,
+//! `installed.rs`, `go.rs`, `node.rs`.
 
 use crate::tools::{Outcome, cargo, need, root, run};
-use crate::{go, node, python};
+use crate::{go, installed, node, python};
 use std::process::Command;
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ type Step = (&'static str, fn() -> Outcome);
 
 /// Every check, in the order of their cost. What ran is printed, with times, so that nothing is skipped in silence.
 pub fn ci() -> Outcome {
-    let steps: [Step; 7] = [
+    let steps: [Step; 8] = [
         ("format", || cargo(&["fmt", "--all", "--check"], "rustfmt")),
         ("lints", || {
             cargo(
@@ -21,6 +21,7 @@ pub fn ci() -> Outcome {
         ("tests", tests),
         ("documentation", documentation),
         ("files in other readers", python::files_in_other_readers),
+        ("programs with the installed library", installed::programs_outside),
         ("Go", go::package_and_examples),
         ("Node", node::package_and_examples),
     ];

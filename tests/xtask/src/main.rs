@@ -1,11 +1,14 @@
-//! Project chores: `cargo xtask ci` runs every check, `cargo xtask go` and `cargo xtask node` those of a
-//! binding, `cargo xtask header` writes `include/dgemma.h` anew, `cargo xtask abi` the lists that guard it (`tests/abi`).
+//! Project chores. `cargo xtask ci` runs every check; `go`, `node` and `installed` are the steps of it for the bindings and
+//! the installed library; `install --prefix DIR` installs. `header` writes `include/dgemma.h` anew, `abi` the lists that
+//! guard it (`tests/abi`).
 //!
 //! Needs a Rust toolchain, a C compiler and Python 3 (with its venv module); what else the checks need it installs, Python
 //! packages under `target/`, programs with the system's packages.
 
 mod ci;
 mod go;
+mod install;
+mod installed;
 mod node;
 mod python;
 mod tools;
@@ -19,9 +22,11 @@ fn main() -> ExitCode {
         "ci" => ci::ci(),
         "go" => go::package_and_examples(),
         "node" => node::package_and_examples(),
+        "install" => install::command(std::env::args().skip(2)),
+        "installed" => installed::programs_outside(),
         "header" => write_anew("header", "DGEMMA_WRITE_HEADER"),
         "abi" => write_anew("abi", "DGEMMA_WRITE_ABI"),
-        _ => Err("usage: cargo xtask ci | go | node | header | abi".into()),
+        _ => Err("usage: cargo xtask ci | go | node | install --prefix DIR | installed | header | abi".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
