@@ -29,6 +29,7 @@ pub fn package_and_examples() -> Outcome {
         run(test.args(["test", "-race", "-count=1", "./..."]).env("GOEXPERIMENT", "cgocheck2"))?;
     }
     hello(&go)?;
+    hello_installed(&go)?;
     server(&go)
 }
 
@@ -86,6 +87,25 @@ fn hello(go: &Go) -> Outcome {
     let program = root().join("target/xtask/hello-go");
     go.build("./hello", &program)?;
     expect("hello in Go", &output(Command::new(program).args([MODEL, "What is 7 + 12?"]))?, "19\n")
+}
+
+/// The build tag that asks pkg-config for the library, with a description of the library that was just built.
+fn hello_installed(go: &Go) -> Outcome {
+    need("pkg-config", &["pkg-config"])?;
+    let (library, program) = (root().join("target/release"), root().join("target/xtask/hello-go-installed"));
+    let description = root().join("target/xtask/dgemma.pc");
+    let text = format!(
+        "Name: dgemma\nDescription: for the test\nVersion: 0\nCflags: -I{}\nLibs: -L{} -ldgemma\n",
+        root().join("include").display(),
+        library.display()
+    );
+    std::fs::write(&description, text).map_err(|e| format!("{}: {e}", description.display()))?;
+    let mut build = go.command("examples/go");
+    build.args(["build", "-tags", "dgemma_installed", "-o"]).arg(&program).arg("./hello");
+    run(build.env("PKG_CONFIG_PATH", root().join("target/xtask")))?;
+    let mut command = Command::new(program);
+    command.args([MODEL, "What is 7 + 12?"]).env("LD_LIBRARY_PATH", library);
+    expect("hello in Go with pkg-config", &output(&mut command)?, "19\n")
 }
 
 /// The HTTP example answers a request and ends when it is told to.
