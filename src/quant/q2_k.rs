@@ -28,15 +28,18 @@ codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
         for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
             let (d, dmin) = (half::<80, BYTES>(block), half::<82, BYTES>(block));
-            let scales = field::<0, 16, BYTES>(block);
+            let (scales, _) = field::<0, 16, BYTES>(block).as_chunks::<8>();
             let (qs, _) = field::<16, 64, BYTES>(block).as_chunks::<32>();
-            for (i, x) in x.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-                let qs = &qs[i / 4];
+            for ((qs, scales), x) in qs.iter().zip(scales).zip(x.as_chunks_mut::<128>().0) {
+                let (scale, min) = (scales.map(|s| d * f32::from(s & 15)), scales.map(|s| dmin * f32::from(s >> 4)));
+                // Where the scale changes, at l = 16, is a loop boundary, so that it is constant within a loop.
                 for half in 0..2 {
-                    let s = scales[2 * i + half];
-                    let (scale, min) = (d * f32::from(s & 15), dmin * f32::from(s >> 4));
                     for l in 16 * half..16 * half + 16 {
-                        x[l] = scale * f32::from(qs[l] >> (2 * (i % 4)) & 3) - min;
+                        let value = |k: usize, q: u8| scale[2 * k + half] * f32::from(q) - min[2 * k + half];
+                        x[l] = value(0, qs[l] & 3);
+                        x[l + 32] = value(1, qs[l] >> 2 & 3);
+                        x[l + 64] = value(2, qs[l] >> 4 & 3);
+                        x[l + 96] = value(3, qs[l] >> 6);
                     }
                 }
             }
