@@ -1,22 +1,22 @@
 //! The weights of a checkpoint: `model.safetensors`, or the shards that `model.safetensors.index.json` lists. Headers are
 //! parsed through a mapping, weights are read in pieces, so that memory does not grow with the model.
 
+use crate::input_file::InputFile;
 use crate::json::File as Json;
 use crate::source::Source;
 use dgemma::quant::{self, Format};
 use dgemma::{Error, Result};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// All tensors of a checkpoint.
 pub struct Checkpoint {
+    /// The one file, or the index of several.
+    pub path: PathBuf,
     tensors: BTreeMap<String, Stored>,
 }
 
@@ -30,19 +30,25 @@ pub struct Stored {
     dtype: Dtype,
     /// Where its bytes are.
     start: u64,
-    file: Arc<(PathBuf, File)>,
+    file: Arc<InputFile>,
 }
 
 impl Checkpoint {
     /// Reads the headers of all files in `directory`.
     pub fn open(directory: &Path) -> Result<Checkpoint> {
-        let index = directory.join("model.safetensors.index.json");
+        let (file, index) = (directory.join("model.safetensors"), directory.join("model.safetensors.index.json"));
         let mut tensors = BTreeMap::new();
-        match Json::read_if_there(&index)? {
-            None => read_shard(&directory.join("model.safetensors"), &mut tensors)?,
-            Some(index) => read_shards(directory, &index, &mut tensors)?,
-        }
-        Ok(Checkpoint { tensors })
+        let path = match Json::read_if_there(&index)? {
+            None => {
+                read_shard(&file, &mut tensors)?;
+                file
+            }
+            Some(list) => {
+                read_shards(directory, &list, &mut tensors)?;
+                index
+            }
+        };
+        Ok(Checkpoint { path, tensors })
     }
 
     /// The tensor called `name`.
@@ -73,7 +79,7 @@ fn read_shards(directory: &Path, index: &Json, tensors: &mut BTreeMap<String, St
     for (name, file) in map.members()? {
         let shard = directory.join(file.str()?);
         match tensors.get(name) {
-            Some(tensor) if tensor.file.0 == shard => {}
+            Some(tensor) if tensor.file.path == shard => {}
             Some(tensor) => {
                 return Err(tensor.error(format!("the index says it is in {}", shard.display())));
             }
@@ -86,10 +92,8 @@ fn read_shards(directory: &Path, index: &Json, tensors: &mut BTreeMap<String, St
 }
 
 fn read_shard(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<()> {
-    let failed = |e| Error::io(path, e);
-    let file = File::open(path).map_err(failed)?;
-    let (data_start, header) = read_header(path, &file)?;
-    let file = Arc::new((path.to_owned(), file));
+    let file = Arc::new(InputFile::open(path)?);
+    let (data_start, header) = read_header(&file)?;
     // By name, so that of several mistakes it is always the same that is reported.
     let by_name: BTreeMap<_, _> = header.tensors().into_iter().collect();
     for (name, info) in by_name {
@@ -104,19 +108,54 @@ fn read_shard(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<()>
 }
 
 /// Where the data start, and what they are. The crate checks that the tensors fill the file exactly.
-fn read_header(path: &Path, file: &File) -> Result<(u64, Metadata)> {
+fn read_header(InputFile { path, file }: &InputFile) -> Result<(u64, Metadata)> {
     // SAFETY: a read-only mapping that lives no longer than this function; the file is the user's own, and nobody is
     // expected to truncate it while it is being converted.
     let mapping = unsafe { memmap2::Mmap::map(file) }.map_err(|e| Error::io(path, e))?;
     let (length, header) = SafeTensors::read_metadata(&mapping)
         .map_err(|e| Error::file(path, format!("is truncated or not a safetensors file: {e}")))?;
+    check_unique(path, &mapping[8..8 + length])?;
     Ok((8 + length as u64, header))
+}
+
+/// Of a name that the header has twice, the crate would take the last entry and say nothing.
+fn check_unique(path: &Path, header: &[u8]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    let names = serde_json::from_slice::<Names>(header).map_err(|e| Error::file(path, format!("header: {e}")))?;
+    match names.0.iter().find(|name| !seen.insert(name.as_str())) {
+        Some(name) => Err(Error::tensor(path, name, "appears twice in the header")),
+        None => Ok(()),
+    }
+}
+
+/// The names in a JSON object, all of them.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Names, D::Error> {
+        deserializer.deserialize_map(Names(Vec::new()))
+    }
+}
+
+impl<'de> Visitor<'de> for Names {
+    type Value = Names;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> std::result::Result<Names, A::Error> {
+        while let Some((name, IgnoredAny)) = map.next_entry()? {
+            self.0.push(name);
+        }
+        Ok(self)
+    }
 }
 
 impl Stored {
     /// An error about this tensor.
     pub fn error(&self, what: impl Into<String>) -> Error {
-        Error::tensor(&self.file.0, &self.name, what)
+        Error::tensor(&self.file.path, &self.name, what)
     }
 
     /// How its elements are stored, in the words of safetensors.
@@ -168,19 +207,12 @@ impl Stored {
 
     /// Fills `bytes` from its byte `offset` on.
     pub fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        self.file.1.read_exact_at(bytes, self.start + offset).map_err(|e| Error::io(&self.file.0, e))
+        self.file.read_at(self.start + offset, bytes)
     }
 
     /// Asks the system to read `count` bytes from byte `offset` on, without waiting for them.
     pub fn prefetch_bytes(&self, offset: u64, count: u64) {
-        #[cfg(target_os = "linux")]
-        // SAFETY: an open file; the call only advises.
-        unsafe {
-            let start = (self.start + offset) as libc::off_t;
-            libc::posix_fadvise(self.file.1.as_raw_fd(), start, count as libc::off_t, libc::POSIX_FADV_WILLNEED);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (offset, count);
+        self.file.prefetch(self.start + offset, count);
     }
 }
 

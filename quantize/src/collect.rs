@@ -13,6 +13,7 @@
 //! are used in a generation.
 
 use crate::imatrix::{Entry, Imatrix};
+use crate::progress;
 use crate::samples::{self, Sample, Texts};
 use dgemma::backend::KvType;
 use dgemma::backend::cpu::Cpu;
@@ -23,7 +24,6 @@ use dgemma::engine::{Model, ModelParams};
 use dgemma::model::{Runner, Session, SessionSizes, Weights};
 use dgemma::sampler::PhiloxNoise;
 use dgemma::{Error, Result};
-use indicatif::ProgressBar;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -52,7 +52,7 @@ pub fn collect(model: &Model, path: &Path, texts: &Texts, threads: usize) -> Res
         model,
         levels: &texts.levels,
     };
-    let progress = ProgressBar::new(samples.len() as u64);
+    let progress = progress::of_samples(samples.len());
     for (index, sample) in samples.iter().enumerate() {
         run.sample(index as u32, sample)?;
         progress.inc(1);

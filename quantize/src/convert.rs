@@ -7,11 +7,10 @@ use crate::pipeline;
 use crate::plan::{self, Step};
 use crate::tokenizer::Tokenizer;
 use crate::types::Types;
-use crate::{gguf_input, json, metadata, mix};
+use crate::{gguf_input, json, metadata, mix, progress};
 use dgemma::Result;
 use dgemma::gguf::Value;
 use dgemma::gguf::writer::{Plan, Writer};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,7 +85,7 @@ pub fn write(out: &Path, Prepared { keys, steps }: Prepared, options: &Options) 
         most => Writer::create_split(out, &keys, &plans, most)?,
     };
     drop(keys);
-    let progress = progress_bar(writer.file_bytes());
+    let progress = progress::of_bytes(writer.file_bytes());
     pipeline::convert(&steps, &writer, options.threads, &progress)?;
     if options.verify {
         progress.reset();
@@ -94,13 +93,6 @@ pub fn write(out: &Path, Prepared { keys, steps }: Prepared, options: &Options) 
     }
     progress.finish_and_clear();
     writer.finish()
-}
-
-/// Shown on stderr if that is a terminal.
-fn progress_bar(bytes: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-    // The template is a constant; were it wrong, the default style would do.
-    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// A name for people: `_name_or_path` in config.json, or the directory. Downloads lie in directories named by a hash, below

@@ -9,23 +9,27 @@
 
 use crate::config::Config;
 use crate::convert::{Options, Prepared};
+use crate::input_file::InputFile;
 use crate::names;
 use crate::plan::Step;
 use crate::source::Source;
 use crate::stack::Stack;
 use crate::types::{Chosen, Named};
 use dgemma::gguf::writer::Plan;
-use dgemma::gguf::{Gguf, Tensor, Value};
+use dgemma::gguf::{Gguf, TensorInfo, Value};
 use dgemma::quant::Format;
 use dgemma::{Error, Result, model};
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
 
 /// Reads everything in the file `path` but the weights themselves, and checks it. Of a split set, `path` is part 1.
 pub fn prepare(path: &Path, options: &Options) -> Result<Prepared> {
     let file = Gguf::open(path)?;
     let config = shape(&model::Config::from_gguf(&file)?);
-    let found = Found::all(&file, &config)?;
+    let files = (0..file.parts()).map(|part| InputFile::open(file.part_path(part)).map(Arc::new));
+    let files = files.collect::<Result<Vec<_>>>()?;
+    let found = Found::all(&file, &files, &config)?;
     let shapes: Vec<Vec<usize>> = found.iter().map(|tensor| tensor.shape.iter().rev().copied().collect()).collect();
     let named: Vec<Named> = found.iter().zip(&shapes).map(|(t, shape)| (t.name.as_str(), shape.as_slice())).collect();
     let chosen = options.types.choose(&named, &(&config).into())?;
@@ -34,7 +38,7 @@ pub fn prepare(path: &Path, options: &Options) -> Result<Prepared> {
             tensor.check_not_blown_up(chosen.format)?;
         }
         let plan = Plan { name: tensor.name.clone(), shape, format: chosen.format };
-        Ok(Step { plan, wanted: chosen.wanted, source: tensor.source(path)?, importance: None })
+        Ok(Step { plan, wanted: chosen.wanted, source: tensor.source()?, importance: None })
     };
     let steps = found.into_iter().zip(shapes).zip(chosen).map(step).collect::<Result<Vec<_>>>()?;
     Ok(Prepared { keys: keys(&file, options), steps })
@@ -94,39 +98,52 @@ struct Found {
     /// In PyTorch's order.
     shape: Vec<usize>,
     /// One tensor of the input; or gate and up of a layer's experts.
-    parts: Vec<Tensor>,
-    file: PathBuf,
+    parts: Vec<Stored>,
+}
+
+/// A tensor of the input.
+#[derive(Clone)]
+struct Stored {
+    info: TensorInfo,
+    file: Arc<InputFile>,
+}
+
+impl Stored {
+    fn error(&self, what: &str) -> Error {
+        Error::tensor(&self.file.path, &self.info.name, what)
+    }
 }
 
 impl Found {
     /// All tensors of the new file, in its order.
-    fn all(file: &Gguf, config: &Config) -> Result<Vec<Found>> {
+    fn all(file: &Gguf, files: &[Arc<InputFile>], config: &Config) -> Result<Vec<Found>> {
+        let stored = |info: &TensorInfo| Stored { info: info.clone(), file: files[info.part].clone() };
+        let all: HashMap<&str, Stored> = file.tensors().iter().map(|i| (i.name.as_str(), stored(i))).collect();
         let mut expected: Vec<(String, Vec<usize>)> =
             names::expected(config).into_iter().map(|tensor| (tensor.name, tensor.shape)).collect();
-        expected.extend(possible(config).into_iter().filter(|(name, _)| file.tensor(name).is_some()));
+        expected.extend(possible(config).into_iter().filter(|(name, _)| all.contains_key(name.as_str())));
         expected.sort_by_cached_key(|(name, _)| (layer(name).map_or(0, |n| n + 1), name.clone()));
         let mut found = Vec::with_capacity(expected.len());
         for (name, shape) in expected {
-            found.extend(Found::one(file, name, shape)?);
+            found.extend(Found::one(file.path(), &all, name, shape)?);
         }
         let used: HashSet<&str> =
-            found.iter().flat_map(|tensor| &tensor.parts).map(|part| part.name.as_str()).collect();
+            found.iter().flat_map(|tensor| &tensor.parts).map(|part| part.info.name.as_str()).collect();
         match file.tensors().iter().find(|tensor| !used.contains(tensor.name.as_str())) {
-            Some(other) => {
-                Err(Error::tensor(file.path(), &other.name, "is not part of a DiffusionGemma with these keys"))
-            }
+            Some(other) => Err(stored(other).error("is not part of a DiffusionGemma with these keys")),
             None => Ok(found),
         }
     }
 
-    fn one(file: &Gguf, name: String, shape: Vec<usize>) -> Result<Option<Found>> {
-        let parts = match (file.tensor(&name), other_names(&name)) {
+    /// `file` is for the message about a tensor that is nowhere.
+    fn one(file: &Path, all: &HashMap<&str, Stored>, name: String, shape: Vec<usize>) -> Result<Option<Found>> {
+        let get = |name: &str| all.get(name).cloned();
+        let require = |name: &String| get(name).ok_or_else(|| Error::tensor(file, name, "is missing"));
+        let parts = match (get(&name), other_names(&name)) {
             (Some(tensor), _) => vec![tensor],
-            (None, Some(others)) if file.tensor(&others[0]).is_some() => {
-                others.iter().map(|name| file.require(name)).collect::<Result<_>>()?
-            }
+            (None, Some(others)) if get(&others[0]).is_some() => others.iter().map(require).collect::<Result<_>>()?,
             (None, _) if is_optional(&name) => return Ok(None),
-            (None, _) => return Err(Error::tensor(file.path(), &name, "is missing")),
+            (None, _) => return Err(Error::tensor(file, &name, "is missing")),
         };
         let mut part_shape = shape.clone();
         if let [_, rows, _] = &mut part_shape[..] {
@@ -135,40 +152,39 @@ impl Found {
         // Trailing ones carry no meaning; some writers pad with them.
         let significant = |s: &[usize]| s.iter().copied().skip_while(|&n| n == 1).collect::<Vec<_>>();
         for part in &parts {
-            let has: Vec<usize> = part.shape.iter().rev().copied().collect();
+            let has: Vec<usize> = part.info.shape.iter().rev().copied().collect();
             if significant(&has) != significant(&part_shape) {
                 let wanted: Vec<usize> = part_shape.iter().rev().copied().collect();
-                let what = format!("has shape {:?}, expected {wanted:?} (row length first)", part.shape);
-                return Err(Error::tensor(file.path(), &part.name, what));
+                let what = format!("has shape {:?}, expected {wanted:?} (row length first)", part.info.shape);
+                return Err(part.error(&what));
             }
         }
-        Ok(Some(Found { name, shape, parts, file: file.path().to_owned() }))
+        Ok(Some(Found { name, shape, parts }))
     }
 
     /// An error if a part has lost something and would be stored in more bits than it has.
     fn check_not_blown_up(&self, target: &Format) -> Result<()> {
         for part in &self.parts {
-            let (block, bytes) = (part.format.block, part.format.block_bytes);
+            let Format { block, block_bytes: bytes, .. } = *part.info.format;
             if block > 1 && target.block_bytes * block > bytes * target.block {
                 let what = format!(
                     "{} would become {}, which is larger but no better: start from the original, or use --allow-requantize",
-                    part.format.name, target.name
+                    part.info.format.name, target.name
                 );
-                return Err(Error::tensor(&self.file, &part.name, what));
+                return Err(part.error(&what));
             }
         }
         Ok(())
     }
 
     /// Its elements. Split experts are put together one by one, gate in front of up.
-    fn source(self, file: &Path) -> Result<Box<dyn Source>> {
-        let whole = |tensor: Tensor| Slice { file: file.to_owned(), start: 0, tensor };
+    fn source(self) -> Result<Box<dyn Source>> {
         let pieces = if self.parts.len() == 1 { 1 } else { self.shape[0] };
         let elements = self.shape.iter().product::<usize>() / pieces / self.parts.len();
         let mut members: Vec<Box<dyn Source>> = Vec::with_capacity(pieces * self.parts.len());
         for piece in 0..pieces {
             for part in &self.parts {
-                members.push(Box::new(Slice { start: piece * elements, ..whole(part.clone()) }));
+                members.push(Box::new(Slice { start: piece * elements, tensor: part.clone() }));
             }
         }
         match members.len() {
@@ -210,14 +226,21 @@ fn possible(c: &Config) -> Vec<(String, Vec<usize>)> {
 
 /// A tensor of a file from its element `start` on.
 struct Slice {
-    file: PathBuf,
-    tensor: Tensor,
+    tensor: Stored,
     start: usize,
+}
+
+impl Slice {
+    /// Where its element `at` is in the file; it begins a block.
+    fn place(&self, at: usize) -> u64 {
+        let TensorInfo { format, start, .. } = self.tensor.info;
+        (start + (self.start + at) / format.block * format.block_bytes) as u64
+    }
 }
 
 impl Source for Slice {
     fn error(&self, what: &str) -> Error {
-        Error::tensor(&self.file, &self.tensor.name, what)
+        self.tensor.error(what)
     }
 
     fn error_at(&self, element: usize, what: &str) -> Error {
@@ -225,13 +248,15 @@ impl Source for Slice {
     }
 
     fn format(&self) -> Option<&'static Format> {
-        Some(self.tensor.format)
+        Some(self.tensor.info.format)
+    }
+
+    fn prefetch(&self, start: usize, count: usize) {
+        let from = self.place(start);
+        self.tensor.file.prefetch(from, self.place(start + count) - from);
     }
 
     fn read_stored(&self, start: usize, out: &mut [u8]) -> Result<()> {
-        let format = self.tensor.format;
-        let at = (self.start + start) / format.block * format.block_bytes;
-        out.copy_from_slice(&self.tensor.data[at..at + out.len()]);
-        Ok(())
+        self.tensor.file.read_at(self.place(start), out)
     }
 }

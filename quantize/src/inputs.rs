@@ -22,7 +22,6 @@ const RUNTIME_ONLY: [&str; 5] = [".input_scale", ".input_global_scale", ".k_scal
 
 /// The tensors of a checkpoint, and which of them have found their place.
 pub struct Inputs<'a> {
-    directory: &'a Path,
     checkpoint: &'a Checkpoint,
     scheme: Scheme,
     used: HashSet<String>,
@@ -30,8 +29,8 @@ pub struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     /// Those of `checkpoint`. `directory` is where it is, and asked for how it is quantized.
-    pub fn new(directory: &'a Path, checkpoint: &'a Checkpoint) -> Result<Inputs<'a>> {
-        Ok(Inputs { directory, checkpoint, scheme: Scheme::read(directory)?, used: HashSet::new() })
+    pub fn new(directory: &Path, checkpoint: &'a Checkpoint) -> Result<Inputs<'a>> {
+        Ok(Inputs { checkpoint, scheme: Scheme::read(directory)?, used: HashSet::new() })
     }
 
     /// What `tensor` is made from.
@@ -80,7 +79,7 @@ impl<'a> Inputs<'a> {
     }
 
     fn missing(&self, name: &str) -> Error {
-        Error::tensor(self.directory, name, "is missing")
+        Error::tensor(&self.checkpoint.path, name, "is missing")
     }
 
     /// What belongs to the quantized tensor `codes`: the tensor called `base` with `suffix`.

@@ -138,8 +138,11 @@ impl Worker {
         for (row, count) in tiles(step, piece) {
             let out = &mut bytes[(row - piece.row) * row_bytes..][..count * row_bytes];
             self.values.resize(count * columns(step), 0.0);
-            if source.format() == Some(plan.format) {
+            let stored = source.format() == Some(plan.format);
+            if stored {
                 source.read_stored(row * columns(step), out)?;
+            }
+            if stored || source.read_as(plan.format, row * columns(step), out, &mut self.scratch)? {
                 (plan.format.decode)(out, &mut self.values);
                 self.check_finite(step, row)?;
                 continue;
@@ -147,7 +150,7 @@ impl Worker {
             source.read(row * columns(step), &mut self.values, &mut self.scratch)?;
             let largest = self.check_finite(step, row)?;
             encode(step, row, &self.values, out)?;
-            if largest > LARGE {
+            if largest > quant::cut_off(plan.format).unwrap_or(LARGE) {
                 self.check_not_overflown(step, row, out)?;
             }
         }
@@ -171,7 +174,9 @@ impl Worker {
         let Format { name, decode, .. } = step.plan.format;
         self.back.resize(self.values.len(), 0.0);
         decode(encoded, &mut self.back);
-        let Some(at) = self.back.iter().position(|x| !x.is_finite()) else { return Ok(()) };
+        let most = quant::cut_off(step.plan.format).unwrap_or(f32::INFINITY);
+        let mut numbers = self.values.iter().zip(&self.back);
+        let Some(at) = numbers.position(|(x, back)| !back.is_finite() || x.abs() > most) else { return Ok(()) };
         let what = format!("is {}, too large for {name}", self.values[at]);
         Err(step.source.error_at(row * columns(step) + at, &what))
     }

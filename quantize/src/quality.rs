@@ -15,6 +15,7 @@
 use crate::convert::Options;
 use crate::imatrix::Imatrix;
 use crate::mix;
+use crate::progress;
 use crate::requantize::requantize;
 use crate::samples::{self, Sample, Texts};
 use crate::types::Types;
@@ -22,7 +23,6 @@ use dgemma::engine::{Context, ContextParams, GenerateParams, Model, ModelParams}
 use dgemma::gguf::Gguf;
 use dgemma::sampler::PhiloxNoise;
 use dgemma::{Error, Result};
-use indicatif::ProgressBar;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -204,7 +204,7 @@ impl<'a> Quality<'a> {
         let mut contexts = [context(&self.original, &self.samples)?, context(other, &self.samples)?];
         let sampler = self.original.sampler_defaults();
         let mut sums = Vec::new();
-        let progress = ProgressBar::new(self.samples.len() as u64);
+        let progress = progress::of_samples(self.samples.len());
         for (index, sample) in self.samples.iter().enumerate() {
             for context in &mut contexts {
                 context.set_tokens(&sample.prompt)?;
@@ -230,7 +230,7 @@ impl<'a> Quality<'a> {
         }
         let (mut right, mut all, mut steps) = (0, 0, 0);
         let mut context = context(model, &self.exercises)?;
-        let progress = ProgressBar::new(self.exercises.len() as u64);
+        let progress = progress::of_samples(self.exercises.len());
         for (i, sample) in self.exercises.iter().enumerate() {
             let Some(answer) = &sample.answer else { continue };
             context.set_tokens(&sample.prompt)?;

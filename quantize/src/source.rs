@@ -25,6 +25,13 @@ pub trait Source: Send + Sync {
         Err(Error::Internal("a tensor without a stored format was asked for its bytes".to_owned()))
     }
 
+    /// Fills `out` with blocks of `target` from element `start` on, if there is a better way to them than by the numbers; says
+    /// whether there is.
+    fn read_as(&self, target: &Format, start: usize, out: &mut [u8], scratch: &mut Vec<u8>) -> Result<bool> {
+        let _ = (target, start, out, scratch);
+        Ok(false)
+    }
+
     /// Says that about `count` elements from `start` on will be read soon, so that the disk can begin.
     fn prefetch(&self, start: usize, count: usize) {
         let _ = (start, count);

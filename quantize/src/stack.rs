@@ -74,4 +74,16 @@ impl Source for Stack {
     fn read(&self, start: usize, out: &mut [f32], scratch: &mut Vec<u8>) -> Result<()> {
         self.each(start, out.len(), |member, at, count, done| member.read(at, &mut out[done..done + count], scratch))
     }
+
+    fn read_as(&self, target: &Format, start: usize, out: &mut [u8], scratch: &mut Vec<u8>) -> Result<bool> {
+        let bytes = |elements: usize| elements / target.block * target.block_bytes;
+        let count = out.len() / target.block_bytes * target.block;
+        let mut all = true;
+        self.each(start, count, |member, at, count, done| {
+            let out = &mut out[bytes(done)..bytes(done + count)];
+            all = all && member.read_as(target, at, out, scratch)?;
+            Ok(())
+        })?;
+        Ok(all)
+    }
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 /// An open file, or an open split set.
 pub struct Gguf {
-    path: PathBuf,
+    /// Of the parts, in order.
+    paths: Vec<PathBuf>,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
     index: HashMap<String, usize>,
@@ -44,7 +45,7 @@ impl Gguf {
     ///
     /// [`Error::Io`]: the system refuses, usually because of its limit of locked memory.
     pub fn lock_memory(&mut self) -> Result<()> {
-        self.locked = self.owners.iter().map(|owner| lock(&self.path, owner)).collect::<Result<_>>()?;
+        self.locked = self.owners.iter().map(|owner| lock(&self.paths[0], owner)).collect::<Result<_>>()?;
         Ok(())
     }
 
@@ -65,7 +66,7 @@ impl Gguf {
         let (_, first) = parts.next().ok_or_else(|| Error::Internal("a file without parts".to_owned()))?;
         let Part { path, owner, version, alignment, metadata, tensors } = first;
         let mut gguf = Gguf {
-            path,
+            paths: vec![path.clone()],
             metadata,
             tensors: Vec::new(),
             index: HashMap::new(),
@@ -74,10 +75,10 @@ impl Gguf {
             version,
             alignment,
         };
-        let first_path = gguf.path.clone();
-        gguf.add_tensors(&first_path, 0, tensors)?;
+        gguf.add_tensors(&path, 0, tensors)?;
         for (number, part) in parts {
             gguf.add_tensors(&part.path, number, part.tensors)?;
+            gguf.paths.push(part.path);
             gguf.owners.push(part.owner);
         }
         Ok(gguf)
@@ -95,7 +96,12 @@ impl Gguf {
 
     /// The file's name; of a split set that of part 1.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.paths[0]
+    }
+
+    /// The name of part `part`, counted from 0. Panics when there is no such part.
+    pub fn part_path(&self, part: usize) -> &Path {
+        &self.paths[part]
     }
 
     /// The bytes of all parts together.
@@ -141,7 +147,7 @@ impl Gguf {
 
     /// The tensor called `name`, or the error that says it is missing.
     pub fn require(&self, name: &str) -> Result<Tensor> {
-        self.tensor(name).ok_or_else(|| Error::tensor(&self.path, name, "is missing"))
+        self.tensor(name).ok_or_else(|| Error::tensor(self.path(), name, "is missing"))
     }
 }
 
@@ -150,7 +156,7 @@ impl std::fmt::Debug for Gguf {
         write!(
             f,
             "Gguf({}, {} keys, {} tensors)",
-            self.path.display(),
+            self.path().display(),
             self.metadata.entries().len(),
             self.tensors.len()
         )

@@ -42,3 +42,9 @@ pub fn error_bound(format: &Format, block: &[f32], x: f32) -> f32 {
         _ => 0.0,
     }
 }
+
+/// Beyond this magnitude, numbers are cut off; `None` where they become infinite instead.
+pub fn cut_off(format: &Format) -> Option<f32> {
+    // The largest scale, 448, times the largest code, 6.
+    (format.name == "NVFP4").then_some(2688.0)
+}

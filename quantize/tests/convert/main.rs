@@ -8,6 +8,7 @@ mod inspect;
 mod interchange;
 mod interrupted;
 mod mistakes;
+mod progress;
 mod published;
 mod quantized;
 mod types;

@@ -180,10 +180,10 @@ fn tokenizers() {
 #[test]
 fn tensors_that_do_not_fit() {
     const NORM: &str = "model.decoder.layers.1.input_layernorm.weight";
-    refused(|hf| drop(hf.tensors.remove(NORM)), &format!("HF: tensor `{NORM}`: is missing"));
-    const SCALAR: &str = "model.encoder.language_model.layers.0.layer_scalar";
-    refused(|hf| drop(hf.tensors.remove(SCALAR)), &format!("HF: tensor `{SCALAR}`: is missing"));
     let at = |name: &str| format!("HF/model.safetensors: tensor `{name}`: ");
+    refused(|hf| drop(hf.tensors.remove(NORM)), &(at(NORM) + "is missing"));
+    const SCALAR: &str = "model.encoder.language_model.layers.0.layer_scalar";
+    refused(|hf| drop(hf.tensors.remove(SCALAR)), &(at(SCALAR) + "is missing"));
     let unknown = "is not part of a DiffusionGemma with this config.json";
     for name in [
         "lm_head.weight",
@@ -200,6 +200,40 @@ fn tensors_that_do_not_fit() {
     refused(tensor(NORM, |t| t.0 = Dtype::I32), &dtype);
 }
 
+/// A config.json with one layer less, or one more, than the tensors are of.
+#[test]
+fn another_number_of_layers() {
+    let layers = |kinds: &'static [&'static str]| {
+        text(move |c| {
+            c["num_hidden_layers"] = json!(kinds.len());
+            c["layer_types"] = json!(kinds);
+            c["per_layer_config"] = json!(null);
+        })
+    };
+    let (sliding, full) = ("sliding_attention", "full_attention");
+    const EXTRA: &str = "model.decoder.layers.2.experts.down_proj";
+    const MISSING: &str = "model.decoder.layers.3.self_attn.k_proj.weight";
+    // The shapes of the two layers that are left must fit, or they are what is complained about.
+    let two = |hf: &mut Hf| {
+        layers(&["sliding_attention", "full_attention"])(hf);
+        for part in ["q_proj.weight", "k_proj.weight", "o_proj.weight", "q_norm.weight", "k_norm.weight"] {
+            let [from, to] = [2, 1].map(|n| format!("model.decoder.layers.{n}.self_attn.{part}"));
+            hf.tensors.insert(to, hf.tensors[&from].clone());
+        }
+        hf.tensors.remove("model.decoder.layers.1.self_attn.v_proj.weight");
+    };
+    let unknown = "is not part of a DiffusionGemma with this config.json";
+    refused(two, &format!("HF/model.safetensors: tensor `{EXTRA}`: {unknown}"));
+    let four = |hf: &mut Hf| {
+        text(move |c| {
+            c["num_hidden_layers"] = json!(4);
+            c["layer_types"] = json!([sliding, sliding, full, full]);
+            c["per_layer_config"] = json!(null);
+        })(hf);
+    };
+    refused(four, &format!("HF/model.safetensors: tensor `{MISSING}`: is missing"));
+}
+
 #[test]
 fn numbers_that_are_none() {
     const Q: &str = "model.decoder.layers.1.self_attn.q_proj.weight";
@@ -210,6 +244,7 @@ fn numbers_that_are_none() {
         refused_as(target, set(0, f32::NEG_INFINITY), &format!("{at}element 0 is -inf"));
     }
     refused_as("f16", set(5, 1e5), &format!("{at}element 5 is 100000, too large for F16"));
+    refused_as("nvfp4", set(5, -2689.0), &format!("{at}element 5 is -2689, too large for NVFP4"));
     refused_as(
         "bf16",
         set(6, 3.4e38),
@@ -229,6 +264,26 @@ fn damaged_safetensors() {
         let said = stderr(&output).replace(&format!("{}/hf", scratch.0.display()), "HF");
         assert!(said.starts_with(&format!("error: {message}")) && said.lines().count() == 1, "{length}: {said}");
         assert_eq!(output.status.code(), Some(1));
+        assert_eq!(std::fs::read_dir(scratch.0.join("out")).unwrap().count(), 0, "something was written");
+    }
+}
+
+/// A header with one name twice: with the same place, which a JSON reader would merge without a word, and with another.
+#[test]
+fn a_name_twice_in_one_header() {
+    const NORM: &str = "model.decoder.norm.weight";
+    let whole = Hf::micro().shard(|_| true);
+    let length = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(&whole[8..length]).unwrap();
+    let other = header.keys().find(|name| *name != NORM).unwrap();
+    for place in [NORM, other] {
+        let text = String::from_utf8(whole[8..length].to_vec()).unwrap();
+        let twice = text.replacen('{', &format!("{{\"{NORM}\":{},", header[place]), 1);
+        let mut bytes = (twice.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(twice.as_bytes());
+        bytes.extend(&whole[length..]);
+        let change = |hf: &mut Hf| drop(hf.files.insert("model.safetensors".to_owned(), Some(bytes)));
+        refused(change, &format!("HF/model.safetensors: tensor `{NORM}`: appears twice in the header"));
     }
 }
 
