@@ -50,7 +50,8 @@
  * back to (goroutines, worker pools), read it in the same foreign call; or take the text from where it follows the call:
  * error_text of the params of dgemma_model_load(), dgemma_context_create(), dgemma_generate() and
  * dgemma_context_generate(), which is written before the call returns, and dgemma_context_last_error() for every call on a
- * context and its blocks. A text is one line that names the file, tensor, key or argument and says what was expected.
+ * context and its blocks, until the next one that fails there. A text is one line that names the file, tensor, key or
+ * argument and says what was expected.
  *
  * Threads
  *

@@ -15,9 +15,9 @@ try {
   await context.setTokens(model.tokenize(chat, { parseSpecial: true }));
 
   // What is behind the answer is the model's as well: a token that ends it, usually.
-  const parts = answer.split(/(_+)/).map((part) =>
-    part.startsWith("_") ? { noise: part.length } : { pinned: model.tokenize(part) },
-  );
+  const parts = answer
+    .split(/(_+)/)
+    .map((part) => (part.startsWith("_") ? { noise: part.length } : { pinned: model.tokenize(part) }));
   const block = await context.beginBlock({ canvas: canvas(parts, model.info.canvasLength) });
 
   let draft = [];

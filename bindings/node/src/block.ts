@@ -64,7 +64,7 @@ export class Block implements AsyncIterable<Step> {
 
   /** Steps until the block is done. Leaving the loop leaves the block as it is. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Step, void, undefined> {
-    for (let done = false; !done; ) {
+    for (let done = false; !done;) {
       const step = await this.step();
       done = step.done;
       yield step;
@@ -118,10 +118,7 @@ export class Block implements AsyncIterable<Step> {
     await this.close();
   }
 
-  async #turn<T>(
-    signal: AbortSignal | undefined,
-    job: (block: bigint, context: bigint) => T | Promise<T>,
-  ): Promise<T> {
+  async #turn<T>(signal: AbortSignal | undefined, job: (block: bigint, context: bigint) => T | Promise<T>): Promise<T> {
     if (this.#handle.closed) throw this.#handle.closedError();
     return this.#context.turn(signal, (context) => this.#handle.use(async (block) => job(block, context)));
   }
@@ -172,7 +169,10 @@ function pointAtCanvas(params: Struct<"dgemma_block_params">, canvas: Canvas, le
   const tokens = tokenArray("canvas.tokens", canvas.tokens);
   const slots = Uint8Array.from(canvas.slots);
   if (slots.length !== tokens.length) {
-    throw invalidArgument("canvas.slots", `has ${slots.length} entries, expected one for each of ${tokens.length} tokens`);
+    throw invalidArgument(
+      "canvas.slots",
+      `has ${slots.length} entries, expected one for each of ${tokens.length} tokens`,
+    );
   }
   if (tokens.length === 0 || (length !== undefined && length !== tokens.length)) {
     const expected = length === undefined ? "some" : `canvasLength, ${length}`;

@@ -75,7 +75,9 @@ function trampoline(type: CallbackName, hear: (listener: Listener, ...args: neve
 }
 
 const trampolines: Record<keyof Hearers, () => bigint> = {
-  onProgress: trampoline("dgemma_progress_callback", (to, fraction: number) => to.hear(to.hearers.onProgress, fraction)),
+  onProgress: trampoline("dgemma_progress_callback", (to, fraction: number) =>
+    to.hear(to.hearers.onProgress, fraction),
+  ),
   onPrefill: trampoline("dgemma_prefill_callback", (to, encoded: number, total: number) =>
     to.hear(to.hearers.onPrefill, encoded, total),
   ),

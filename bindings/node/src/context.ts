@@ -166,12 +166,16 @@ export class Context {
 
   /** The performance counters. */
   perf(): Promise<Perf> {
-    return this.turn(undefined, (context) => perfOf(this.#native.report("dgemma_context_perf", "dgemma_perf", context)));
+    return this.turn(undefined, (context) =>
+      perfOf(this.#native.report("dgemma_context_perf", "dgemma_perf", context)),
+    );
   }
 
   /** What memory the context takes; a fresh one answers what its full size will take. */
   memory(): Promise<MemoryInfo> {
-    return this.turn(undefined, (context) => memoryInfo(this.#native.report("dgemma_context_memory", "dgemma_memory", context)));
+    return this.turn(undefined, (context) =>
+      memoryInfo(this.#native.report("dgemma_context_memory", "dgemma_memory", context)),
+    );
   }
 
   /** Encodes the tokens that are not encoded yet, so that the next generation starts at once. */
@@ -196,7 +200,11 @@ export class Context {
    * Scores tokens by one pass over a canvas behind the sequence, which stays as it is: the natural logarithm of each
    * candidate's probability at its position, at temperature 1 and without bias.
    */
-  score(canvas: Tokens, candidates: readonly Candidate[], options: { signal?: AbortSignal } = {}): Promise<Float32Array> {
+  score(
+    canvas: Tokens,
+    candidates: readonly Candidate[],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<Float32Array> {
     const ids = tokenArray("canvas", canvas);
     const wanted = candidateArray(candidates);
     const scores = new Float32Array(candidates.length);

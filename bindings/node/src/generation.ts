@@ -96,7 +96,9 @@ export async function generate(
   const listener = new Listener({ ...options, onText });
   const params = generateParams(native, model, options, listener);
   const out = new Struct("dgemma_generation");
-  await listener.during(() => native.backgroundWithText("dgemma_context_generate", params, [context, params.bytes, out.bytes]));
+  await listener.during(() =>
+    native.backgroundWithText("dgemma_context_generate", params, [context, params.bytes, out.bytes]),
+  );
   const result = resultOf(out, text);
   const stopped = stop.aborted && result.stopReason === "cancelled";
   if (stopped && stop.reason !== LEFT) throw new AbortError(stop.reason);
@@ -115,7 +117,10 @@ function generateParams(
   params.set("max_tokens", whole("maxTokens", options.maxTokens ?? 0));
   params.set("max_steps", whole("maxSteps", options.maxSteps ?? 0, 0xffff_ffff));
   const wanted = Object.entries(flags).filter(([name]) => options[name as keyof typeof flags]);
-  params.set("flags", wanted.reduce((all, [, flag]) => all + flag, 0));
+  params.set(
+    "flags",
+    wanted.reduce((all, [, flag]) => all + flag, 0),
+  );
   if (options.sampler) params.point("sampler", samplerParams(native, model.pointer, options.sampler));
   params.set("user_data", listener.id);
   for (const [name, field] of Object.entries(fieldOf)) {

@@ -20,7 +20,12 @@ export interface Device {
 export type LogSink = (level: "warn" | "info", text: string) => void;
 
 /** Which library is used, and how it was built. Keys may be added to `buildInfo`. */
-export function libraryInfo(library?: string): { path: string; version: string; abiVersion: number; buildInfo: string } {
+export function libraryInfo(library?: string): {
+  path: string;
+  version: string;
+  abiVersion: number;
+  buildInfo: string;
+} {
   const native = Native.open(library);
   return {
     path: native.path,

@@ -270,7 +270,10 @@ export class Model {
 }
 
 /** Arguments behind the model, and where the tokens will be. */
-function tokenizing(text: string, options: TokenizeOptions): { args: Argument[]; tokens: Uint32Array; length: BigUint64Array } {
+function tokenizing(
+  text: string,
+  options: TokenizeOptions,
+): { args: Argument[]; tokens: Uint32Array; length: BigUint64Array } {
   const bytes = utf8("text", text);
   const flags =
     (options.addBos ? constants.DGEMMA_TOKENIZE_ADD_BOS : 0) +
@@ -285,8 +288,7 @@ function loadParams(native: Native, options: LoadOptions, listener: Listener): S
   native.call("dgemma_model_params_init", params.bytes, params.bytes.length);
   params.set("backend", choice("backend", options.backend ?? "cpu", backends));
   params.set("threads", whole("threads", options.threads ?? 0, 0xffff_ffff));
-  const memory =
-    (options.read ? constants.DGEMMA_MEMORY_READ : 0) + (options.lock ? constants.DGEMMA_MEMORY_LOCK : 0);
+  const memory = (options.read ? constants.DGEMMA_MEMORY_READ : 0) + (options.lock ? constants.DGEMMA_MEMORY_LOCK : 0);
   params.set("memory", memory);
   params.set("exact", options.exact ? 1 : 0);
   params.set("cpu_level", choice("cpuLevel", options.cpuLevel ?? "best", cpuLevels));

@@ -50,7 +50,10 @@ export class Native {
       throw new DgemmaError("INVALID_ARGUMENT", `${path}: has ABI version ${version}, expected ${needed} or newer`);
     }
     this.#functions = Object.fromEntries(
-      Object.entries(functions).map(([name, [result, parameters]]) => [name, library.func(name, result, [...parameters])]),
+      Object.entries(functions).map(([name, [result, parameters]]) => [
+        name,
+        library.func(name, result, [...parameters]),
+      ]),
     ) as Record<FunctionName, CFunction>;
   }
 

@@ -38,7 +38,11 @@ test("functions have the header's names, results and parameters", () => {
     .filter(([, , name]) => !(name! in unbound))
     .map(([, result, name, list]) => [name!, [koffiType(result!), parameters(list!)]] as const);
   assert.deepEqual(Object.fromEntries(expected), functions);
-  for (const name of Object.keys(unbound)) assert.ok(declared.some((match) => match[2] === name), name);
+  for (const name of Object.keys(unbound))
+    assert.ok(
+      declared.some((match) => match[2] === name),
+      name,
+    );
 });
 
 test("callbacks have the header's parameters", () => {
@@ -52,10 +56,17 @@ test("numbers are the header's", () => {
   const defined = [...raw.matchAll(/^#define (DGEMMA_\w+) (\d+)$/gm)].map(([, name, value]) => [name!, Number(value)]);
   assert.deepEqual(Object.fromEntries(defined), constants);
   const values = (prefix: string): [string, number][] =>
-    [...header.matchAll(new RegExp(`\\b${prefix}(\\w+) = (\\d+)`, "g"))].map(([, name, value]) => [name!, Number(value)]);
+    [...header.matchAll(new RegExp(`\\b${prefix}(\\w+) = (\\d+)`, "g"))].map(([, name, value]) => [
+      name!,
+      Number(value),
+    ]);
   assert.deepEqual(Object.fromEntries(values("DGEMMA_STATUS_")), Status);
-  const camel = (name: string): string => name.toLowerCase().replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
-  assert.deepEqual(values("DGEMMA_STOP_REASON_").map(([name, value]) => [camel(name), value]), [...stopReasons.entries()].map(([value, name]) => [name, value]));
+  const camel = (name: string): string =>
+    name.toLowerCase().replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+  assert.deepEqual(
+    values("DGEMMA_STOP_REASON_").map(([name, value]) => [camel(name), value]),
+    [...stopReasons.entries()].map(([value, name]) => [name, value]),
+  );
 });
 
 /** A C program that prints size and offsets of every struct of the header. */

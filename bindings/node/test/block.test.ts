@@ -78,7 +78,9 @@ test("rows of a step: log-probabilities, logits, scores", async () => {
 
 test("noise of a block is heard of in its begin and its steps", async () => {
   const heard: string[] = [];
-  await using block = await context.beginBlock({ onNoise: ({ purpose, step }) => void heard.push(`${purpose} ${step}`) });
+  await using block = await context.beginBlock({
+    onNoise: ({ purpose, step }) => void heard.push(`${purpose} ${step}`),
+  });
   await block.step();
   assert.deepEqual(heard, ["canvas 0", "draws 0", "renoise 0"]);
   const mine = new Error("mine");
@@ -108,8 +110,13 @@ test("wrong arguments are refused with the argument's name", async () => {
     [async () => canvas([{ noise: -1 }]), /`parts\[0\]`/],
   ];
   await using block = await context.beginBlock();
-  refused.push([() => block.commit(1), /.*/], [() => block.logProbs([0]), /.*/], [() => block.score([{ position: 0, token: 1 }]), /.*/]);
-  for (const [call, message] of refused) await assert.rejects(call, { name: "DgemmaError", status: "INVALID_ARGUMENT", message });
+  refused.push(
+    [() => block.commit(1), /.*/],
+    [() => block.logProbs([0]), /.*/],
+    [() => block.score([{ position: 0, token: 1 }]), /.*/],
+  );
+  for (const [call, message] of refused)
+    await assert.rejects(call, { name: "DgemmaError", status: "INVALID_ARGUMENT", message });
   await block.step();
   await assert.rejects(block.logits([canvasLength]), { status: "INVALID_ARGUMENT" });
   await context.append([5]);

@@ -18,7 +18,14 @@ after(async () => {
 
 test("options and their defaults", async () => {
   await using plain = await model.createContext();
-  assert.deepEqual(await plain.info(), { length: 0, encoded: 0, contextSize: 4096, seed: 0n, chunk: 256, kvType: "f32" });
+  assert.deepEqual(await plain.info(), {
+    length: 0,
+    encoded: 0,
+    contextSize: 4096,
+    seed: 0n,
+    chunk: 256,
+    kvType: "f32",
+  });
   const seed = 2n ** 63n + 5n;
   await using other = await model.createContext({ contextSize: 100, seed, chunk: 7, kvType: "bf16" });
   assert.deepEqual(await other.info(), { length: 0, encoded: 0, contextSize: 100, seed, chunk: 7, kvType: "bf16" });
@@ -62,7 +69,10 @@ test("counters", async () => {
   assert.equal(perf.committedTokens, (await context.info()).length - result.promptTokens);
   assert.equal(perf.scorings, 1);
   assert.ok(perf.prefillTokens >= result.promptTokens);
-  assert.ok(Object.values(perf).every((value) => value > 0), JSON.stringify(perf));
+  assert.ok(
+    Object.values(perf).every((value) => value > 0),
+    JSON.stringify(perf),
+  );
 });
 
 test("scores are log-probabilities", async () => {
@@ -134,7 +144,10 @@ test("calls on one context take turns; contexts work at the same time", async ()
   const texts = await Promise.all(
     contexts.flatMap((context) => prompts.map((prompt) => context.generateText(prompt).then(({ text }) => text))),
   );
-  assert.deepEqual(texts, contexts.flatMap(() => answers));
+  assert.deepEqual(
+    texts,
+    contexts.flatMap(() => answers),
+  );
   await Promise.all(contexts.map((context) => context.close()));
 });
 
@@ -161,7 +174,8 @@ test("wrong arguments are refused with the argument's name", async () => {
     [async () => context.generateText("x", { sampler: { banned: [600] } }), /banned/],
     [async () => context.generateText("x", { sampler: { logitBias: [[5, 1e9]] } }), /bias/],
   ];
-  for (const [call, message] of refused) await assert.rejects(call(), { name: "DgemmaError", status: "INVALID_ARGUMENT", message });
+  for (const [call, message] of refused)
+    await assert.rejects(call(), { name: "DgemmaError", status: "INVALID_ARGUMENT", message });
   const full = { name: "DgemmaError", status: "CONTEXT_FULL", code: 6 };
   await assert.rejects(context.append(new Uint32Array(5000)), full);
   await using small = await model.createContext({ contextSize: 40 });

@@ -33,8 +33,11 @@ test("generating does not hold up the event loop", async () => {
     for await (const _ of context.generateSteps(PROMPT, options)) steps++;
     assert.equal(steps, 800);
   });
-  const show = (d: typeof idle): string => `${d.mean.toFixed(2)} mean, ${d.max.toFixed(1)} max in ${d.seconds.toFixed(1)} s`;
-  console.log(`# event loop delay in ms: idle ${show(idle)}; generating ${show(busy)}; with 800 steps heard ${show(heard)}`);
+  const show = (d: typeof idle): string =>
+    `${d.mean.toFixed(2)} mean, ${d.max.toFixed(1)} max in ${d.seconds.toFixed(1)} s`;
+  console.log(
+    `# event loop delay in ms: idle ${show(idle)}; generating ${show(busy)}; with 800 steps heard ${show(heard)}`,
+  );
   for (const measured of [busy, heard]) {
     assert.ok(measured.seconds > 0.5, "long enough to tell");
     // A blocking call would hold it up for the whole time. The rest is other processes' share of the machine.
@@ -52,7 +55,10 @@ test("a slow reader does not hold up the generation, nor the other way round", a
     steps.push(step);
     if (step === 0) await stream.result; // all of it, while the first step is still being looked at
   }
-  assert.deepEqual(steps, Array.from({ length: 20 }, (_, i) => i));
+  assert.deepEqual(
+    steps,
+    Array.from({ length: 20 }, (_, i) => i),
+  );
   await context.close();
 });
 
@@ -68,11 +74,20 @@ test("error text reaches the call that failed, among many at once", async () => 
       case 1:
         return assert.rejects(Model.load(TINY, { threads: 2000 + i }), failed("INVALID_ARGUMENT", `is ${2000 + i}`));
       case 2:
-        return assert.rejects(model.createContext({ contextSize: 5000 + i }), failed("INVALID_ARGUMENT", `${5000 + i}`));
+        return assert.rejects(
+          model.createContext({ contextSize: 5000 + i }),
+          failed("INVALID_ARGUMENT", `${5000 + i}`),
+        );
       case 3:
-        return assert.rejects(context.score([1], [{ position: 0, token: 600 + i }]), failed("INVALID_ARGUMENT", `${600 + i}`));
+        return assert.rejects(
+          context.score([1], [{ position: 0, token: 600 + i }]),
+          failed("INVALID_ARGUMENT", `${600 + i}`),
+        );
       case 4:
-        return assert.rejects(context.generateText(PROMPT, { sampler: { banned: [600 + i] } }), failed("INVALID_ARGUMENT", `${600 + i}`));
+        return assert.rejects(
+          context.generateText(PROMPT, { sampler: { banned: [600 + i] } }),
+          failed("INVALID_ARGUMENT", `${600 + i}`),
+        );
       default:
         return assert.rejects(context.load(`no/such/${i}.dgc`), failed("IO", `no/such/${i}.dgc`));
     }

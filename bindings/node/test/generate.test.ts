@@ -31,7 +31,10 @@ test("how it went", async () => {
   assert.equal(result.text, ANSWER);
   assert.equal(result.stopReason, "endOfGeneration");
   assert.equal(result.blocks, 1);
-  assert.equal(result.promptTokens, model.tokenize(model.renderChat([{ role: "user", content: PROMPT }]), { parseSpecial: true }).length);
+  assert.equal(
+    result.promptTokens,
+    model.tokenize(model.renderChat([{ role: "user", content: PROMPT }]), { parseSpecial: true }).length,
+  );
   assert.ok(result.steps >= 1 && result.tokens >= 2 && result.firstCanvasSeconds > 0);
   assert.ok(result.totalSeconds >= result.denoiseSeconds && result.prefillSeconds >= 0);
   assert.deepEqual(await stream.next(), { done: true, value: undefined });
@@ -60,7 +63,16 @@ test("steps come with drafts, entropies, changed and accepted positions", async 
     assert.equal(step.block, 0);
     assert.equal(step.maxSteps, 5);
     assert.equal(step.canvasLength, canvasLength);
-    for (const array of [step.draft, step.entropy, step.accepted, step.canvas, step.drawn, step.logProb, step.changed, step.pinned]) {
+    for (const array of [
+      step.draft,
+      step.entropy,
+      step.accepted,
+      step.canvas,
+      step.drawn,
+      step.logProb,
+      step.changed,
+      step.pinned,
+    ]) {
       assert.equal(array.length, canvasLength);
     }
     assert.ok(step.draft.every((id) => id < vocabSize));
@@ -70,7 +82,10 @@ test("steps come with drafts, entropies, changed and accepted positions", async 
     assert.ok(step.pinned.every((flag) => flag === 0));
     if (i > 0) {
       const before = steps[i - 1]!.draft;
-      assert.deepEqual([...step.changed], Array.from(step.draft, (id, at) => Number(id !== before[at])));
+      assert.deepEqual(
+        [...step.changed],
+        Array.from(step.draft, (id, at) => Number(id !== before[at])),
+      );
     }
     assert.equal(step.done, i === 4);
     assert.ok(step.temperature > 0);
@@ -104,7 +119,13 @@ test("callbacks stop a generation, and their exceptions come out of it", async (
   const fail = (): never => {
     throw mine;
   };
-  for (const options of [{ onPrefill: fail }, { onStep: fail }, { onTokens: fail }, { onText: fail }, { onNoise: fail }]) {
+  for (const options of [
+    { onPrefill: fail },
+    { onStep: fail },
+    { onTokens: fail },
+    { onText: fail },
+    { onNoise: fail },
+  ]) {
     await context.reset();
     await assert.rejects(context.generateText(PROMPT, options), mine);
     await context.reset();
@@ -132,7 +153,11 @@ test("flags and the sampler's numbers arrive", async () => {
   assert.ok(!banned.text.includes("9"), banned.text);
   const biased = await context.generateText(PROMPT, { sampler: { logitBias: new Map([[nine[0]!, -Infinity]]) } });
   assert.equal(biased.text, banned.text);
-  const short = await context.generateText(PROMPT, { maxTokens: 4, adaptiveLastCanvas: true, onStep: (s) => assert.equal(s.canvasLength, 4) });
+  const short = await context.generateText(PROMPT, {
+    maxTokens: 4,
+    adaptiveLastCanvas: true,
+    onStep: (s) => assert.equal(s.canvasLength, 4),
+  });
   assert.ok(short.tokens <= 4);
   assert.equal((await context.generateText(PROMPT, { maxSteps: 1 })).steps, 1);
   assert.ok(eot >= 0);
@@ -186,7 +211,10 @@ test("a stream that nobody reads does nothing", async () => {
 test("readers at the same time share the chunks", async () => {
   const stream = context.generateSteps(PROMPT, { sampler: { maxSteps: 3, confidence: 0 } });
   const read = await Promise.all([stream.next(), stream.next(), stream.next(), stream.next()]);
-  assert.deepEqual(read.map(({ value, done }) => done || value!.step), [0, 1, 2, true]);
+  assert.deepEqual(
+    read.map(({ value, done }) => done || value!.step),
+    [0, 1, 2, true],
+  );
 });
 
 test("an aborted signal stops within milliseconds, with its reason", async () => {

@@ -46,7 +46,10 @@ test("an error names what was tried and what came of it", async () => {
   writeFileSync(text, "no library");
   await assert.rejects(Model.load(TINY, { library: text }), (error) => {
     assert.ok(error instanceof LibraryNotFoundError);
-    assert.deepEqual(error.tried.map((tried) => tried.path), [text]);
+    assert.deepEqual(
+      error.tried.map((tried) => tried.path),
+      [text],
+    );
     assert.match(error.tried[0]!.reason, /invalid ELF header|file too short/);
     return true;
   });

@@ -92,7 +92,7 @@ test("single tokens", () => {
 });
 
 test("chat templates", () => {
-  const messages = [{ role: "user", content: "Hello \"you\"\0" }];
+  const messages = [{ role: "user", content: 'Hello "you"\0' }];
   const text = model.renderChat(messages);
   assert.ok(text.includes('Hello "you"\0'), "a NUL survives, as JSON");
   assert.ok(text.startsWith(model.renderChat(messages, { addGenerationPrompt: false })));
@@ -110,11 +110,21 @@ test("progress of loading, and giving it up", async () => {
   await using loaded = await Model.load(TINY, { onProgress: (fraction) => void heard.push(fraction) });
   assert.equal(loaded.info.vocabSize, 512);
   assert.equal(heard.at(-1), 1);
-  assert.deepEqual(heard, [...heard].sort((a, b) => a - b));
+  assert.deepEqual(
+    heard,
+    [...heard].sort((a, b) => a - b),
+  );
 
   const status = { name: "DgemmaError", status: "CANCELLED", code: 8 };
   await assert.rejects(Model.load(TINY, { onProgress: () => false }), status);
-  await assert.rejects(Model.load(TINY, { onProgress: () => { throw new RangeError("mine"); } }), new RangeError("mine"));
+  await assert.rejects(
+    Model.load(TINY, {
+      onProgress: () => {
+        throw new RangeError("mine");
+      },
+    }),
+    new RangeError("mine"),
+  );
   const reason = new Error("changed my mind");
   await assert.rejects(Model.load(TINY, { signal: AbortSignal.abort(reason) }), isAbort(reason));
   const controller = new AbortController();
@@ -154,7 +164,8 @@ test("wrong arguments are refused with the argument's name", () => {
     [() => model.metadata("a\0"), /`key`/],
     [() => model.renderChat([{ role: "user", content: "x" }], { tools: {} as never }), /`tools`/],
   ];
-  for (const [call, message] of refused) assert.throws(call, { name: "DgemmaError", status: "INVALID_ARGUMENT", message });
+  for (const [call, message] of refused)
+    assert.throws(call, { name: "DgemmaError", status: "INVALID_ARGUMENT", message });
 });
 
 test("a log sink hears of warnings", () => {
@@ -164,7 +175,10 @@ test("a log sink hears of warnings", () => {
   model.tokenize(bos, { addBos: true, parseSpecial: true });
   setLogSink(null);
   model.tokenize(bos, { addBos: true, parseSpecial: true });
-  assert.deepEqual(heard.map(([level]) => level), ["warn"]);
+  assert.deepEqual(
+    heard.map(([level]) => level),
+    ["warn"],
+  );
   assert.match(heard[0]![1], /first token/);
 });
 
