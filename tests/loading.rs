@@ -28,6 +28,31 @@ fn a_file_that_was_read_may_be_changed_afterwards() {
     assert_eq!(model.sizes(), mapped.sizes());
 }
 
+/// Cut files are named instead of read, and read again when they are whole; replaced ones stay what they were.
+#[cfg(unix)]
+#[test]
+fn a_mapped_file_may_be_replaced_and_a_cut_is_noticed() {
+    let copy = std::env::temp_dir().join(format!("dgemma-cut-{}.gguf", std::process::id()));
+    std::fs::copy(micro(), &copy).unwrap();
+    let model = Model::load(&copy, &ModelParams { threads: 2, ..Default::default() }).unwrap();
+    let (before, whole) = (text(&model), std::fs::read(&copy).unwrap());
+    let file = std::fs::OpenOptions::new().write(true).open(&copy).unwrap();
+    let mut context = context(&model, 0);
+    context.set_tokens(&[2, 3, 4]).unwrap();
+    file.set_len(5000).unwrap();
+    let cut = format!("{}: was cut from {} to 5000 bytes while it was mapped", copy.display(), whole.len());
+    let prefill = context.prefill(|_, _| ControlFlow::Continue(()));
+    assert_eq!(prefill.unwrap_err().to_string(), cut);
+    assert_eq!(context.score(&[5], &[(0, 6)]).unwrap_err().to_string(), cut);
+    std::os::unix::fs::FileExt::write_all_at(&file, &whole, 0).unwrap();
+    assert_eq!(text(&model), before);
+
+    std::fs::remove_file(&copy).unwrap();
+    std::fs::write(&copy, b"another file of this name").unwrap();
+    assert_eq!(text(&model), before);
+    std::fs::remove_file(&copy).unwrap();
+}
+
 /// Locked kilobytes of this process, by the kernel's word.
 #[cfg(target_os = "linux")]
 fn locked_kb() -> u64 {

@@ -138,9 +138,13 @@ fn cpu_level(level: u32) -> Result<Option<CpuLevel>> {
     }
 }
 
-/// Loads a GGUF file: maps it, checks it, binds its weights. The file must not be changed or cut while the model or
-/// anything made from it lives, unless DGEMMA_MEMORY_READ was asked for. (Replacing it by a new file of the same name is
-/// fine: the old one stays mapped.)
+/// Loads a GGUF file: maps it, checks it, binds its weights.
+///
+/// A mapped file must stay as it is while the model or anything made from it lives. Removing it, or replacing it by a new
+/// file of the same name (as `mv` and package managers do), is fine: the old one stays mapped. Overwriting it in place
+/// changes the weights. Cutting it ends in DGEMMA_STATUS_BAD_FILE from prefill, generation, step and scoring until it is
+/// restored, but a cut in the middle of a pass, or under a load, makes the system end the process (SIGBUS). Where a file may
+/// be overwritten or cut, ask for DGEMMA_MEMORY_READ: then nothing that happens to it matters any more.
 ///
 /// `path`: UTF-8, the file or the first part of a split set; not NULL. `params`: from dgemma_model_params_init(), or NULL
 /// for the defaults. `out`: receives the model, to be freed with dgemma_model_free(); not NULL, untouched on failure.

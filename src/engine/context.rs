@@ -197,6 +197,7 @@ impl Context {
     fn encode_to(&mut self, end: usize, hidden: Option<&mut [f32]>) -> Result<()> {
         let clock = Instant::now();
         self.hidden_of = 0;
+        self.model.file().check_mapping()?;
         let (ids, flag) = (&self.tokens[self.encoded..end], self.cancel.flag());
         self.cancel.used_up(self.runner.encode(ids, self.encoded, flag, hidden))?;
         self.perf.prefill_tokens += (end - self.encoded) as u64;
@@ -232,6 +233,7 @@ impl Context {
         }
         self.room_for(length)?;
         self.prefill(|_, _| ControlFlow::Continue(()))?;
+        self.model.file().check_mapping()?;
         self.hidden_of = 0;
         if let Some(logits) = conditioning {
             self.soft_of = 0;

@@ -26,7 +26,9 @@ pub struct ModelParams {
     /// to 8 bits, which is several times faster; what that costs in accuracy is in `tests/bench/SPEED.md`.
     pub exact: bool,
     /// Read the file into memory instead of mapping it. Loading takes longer and the memory is not shared with other
-    /// processes; in exchange the file can be changed or removed afterwards.
+    /// processes; in exchange the file can be changed or removed afterwards. A mapped file must stay as it is: passes after
+    /// a cut answer [`Error::File`](crate::Error::File), a cut during a pass ends the process (SIGBUS), and overwriting it
+    /// changes the weights.
     pub read: bool,
     /// Lock the file's bytes in memory, so that the system never pushes them out. Needs the right to lock that much
     /// (`ulimit -l`); [`Error::Io`](crate::Error::Io) otherwise.

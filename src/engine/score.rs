@@ -25,6 +25,7 @@ impl Context {
         self.check_candidates(canvas.len(), candidates)?;
         self.room_for(canvas.len())?;
         self.prefill(|_, _| ControlFlow::Continue(()))?;
+        self.model.file().check_mapping()?;
         let clock = Instant::now();
         self.hidden_of = 0;
         let (start, flag) = (self.tokens.len(), self.cancel.flag());
@@ -40,6 +41,7 @@ impl Context {
     pub fn candidate_log_probs(&mut self, block: &Block, candidates: &[(usize, u32)]) -> Result<Vec<f32>> {
         self.check_hidden(block)?;
         self.check_candidates(block.canvas().len(), candidates)?;
+        self.model.file().check_mapping()?;
         self.candidates(candidates)
     }
 

@@ -82,6 +82,7 @@ impl Context {
         if block.steps_done() > 0 && block.stamp != self.soft_of {
             return Err(Error::argument("block", "another block was stepped since its last step"));
         }
+        self.model.file().check_mapping()?;
         let clock = Instant::now();
         self.hidden_of = 0;
         let pending = &self.tokens[self.encoded..];
@@ -105,6 +106,7 @@ impl Context {
     /// scoring), whose hidden states replaced the block's.
     pub fn row_logits(&mut self, block: &Block, rows: &[usize]) -> Result<Vec<f32>> {
         self.check_hidden(block)?;
+        self.model.file().check_mapping()?;
         let (vocab, length) = (self.model.config().vocab, block.canvas().len());
         if let Some(bad) = rows.iter().find(|&&r| r >= length) {
             return Err(Error::argument("rows", format!("has {bad}, expected positions below {length}")));

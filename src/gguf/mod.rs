@@ -25,6 +25,7 @@ mod part;
 mod reader;
 mod split;
 mod value;
+mod watch;
 pub mod writer;
 
 pub use array::{Array, Strings};

@@ -5,6 +5,7 @@
 use super::cursor::{Cursor, What};
 use super::metadata::Metadata;
 use super::value::Value;
+use super::watch::Watched;
 use super::{MAX_DIMS, MAX_NAME, Owner, TensorInfo, tensor_bytes};
 use crate::quant::{self, Format};
 use crate::{Error, Result};
@@ -16,6 +17,8 @@ use std::sync::Arc;
 pub struct Part {
     pub path: PathBuf,
     pub owner: Owner,
+    /// The file, if it is mapped.
+    pub mapped: Option<Watched>,
     pub version: u32,
     pub alignment: usize,
     pub metadata: Metadata,
@@ -45,7 +48,9 @@ pub fn open(path: &Path, access: Access) -> Result<Part> {
     // SAFETY: the mapping is private and read-only. That nobody truncates or rewrites the file meanwhile is up to the
     // caller, as `Gguf::open` says; no safe way to map a file can promise more.
     let mapping = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
-    Part::parse(path, Arc::new(mapping))
+    let bytes = mapping.len() as u64;
+    let mapped = Some(Watched { path: path.to_owned(), file, bytes });
+    Ok(Part { mapped, ..Part::parse(path, Arc::new(mapping))? })
 }
 
 /// The numbers of the header.
@@ -64,7 +69,7 @@ impl Part {
         let metadata = read_metadata(path, &mut c, header.keys)?;
         let alignment = super::alignment(&metadata)?;
         let tensors = read_tensors(path, &mut c, header.tensors, alignment, data.len())?;
-        Ok(Part { path: path.to_owned(), version: header.version, alignment, metadata, tensors, owner })
+        Ok(Part { path: path.to_owned(), mapped: None, version: header.version, alignment, metadata, tensors, owner })
     }
 }
 

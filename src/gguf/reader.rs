@@ -4,6 +4,7 @@
 use super::lock::{Locked, lock};
 use super::metadata::Metadata;
 use super::part::{Access, Part, open};
+use super::watch::Watched;
 use super::{Bytes, Owner, Tensor, TensorInfo, split};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ pub struct Gguf {
     index: HashMap<String, usize>,
     /// What the parts lie in, in order.
     owners: Vec<Owner>,
+    /// Those of them that are mapped files.
+    mapped: Vec<Watched>,
     /// Those of them that are locked in memory.
     locked: Vec<Locked>,
     version: u32,
@@ -49,6 +52,14 @@ impl Gguf {
         Ok(())
     }
 
+    /// Looks whether the mapped files are still as long as their mappings: reading a tensor would end the process if not.
+    /// A system call for each file.
+    ///
+    /// [`Error::File`]: one was cut.
+    pub fn check_mapping(&self) -> Result<()> {
+        self.mapped.iter().try_for_each(Watched::check)
+    }
+
     /// Reads a file that is in memory already, for example one built into a program. `name` is for messages.
     pub fn from_bytes(name: &Path, bytes: Vec<u8>) -> Result<Gguf> {
         Gguf::from_owner(name, Arc::new(bytes))
@@ -64,13 +75,14 @@ impl Gguf {
     fn from_parts(parts: Vec<Part>) -> Result<Gguf> {
         let mut parts = parts.into_iter().enumerate();
         let (_, first) = parts.next().ok_or_else(|| Error::Internal("a file without parts".to_owned()))?;
-        let Part { path, owner, version, alignment, metadata, tensors } = first;
+        let Part { path, owner, mapped, version, alignment, metadata, tensors } = first;
         let mut gguf = Gguf {
             paths: vec![path.clone()],
             metadata,
             tensors: Vec::new(),
             index: HashMap::new(),
             owners: vec![owner],
+            mapped: mapped.into_iter().collect(),
             locked: Vec::new(),
             version,
             alignment,
@@ -80,6 +92,7 @@ impl Gguf {
             gguf.add_tensors(&part.path, number, part.tensors)?;
             gguf.paths.push(part.path);
             gguf.owners.push(part.owner);
+            gguf.mapped.extend(part.mapped);
         }
         Ok(gguf)
     }
