@@ -162,7 +162,7 @@ fn limits_are_kept_and_named() {
     let too_small =
         model.context(&dgemma::engine::ContextParams { size: 3, ..Default::default() }).map(|_| ()).unwrap_err();
     assert!(
-        too_small.to_string().starts_with("argument `context size`: is 3, expected 16 (one canvas) to "),
+        too_small.to_string().starts_with("argument `context_size`: is 3, expected 16 (one canvas) to "),
         "{too_small}"
     );
 }

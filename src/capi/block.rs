@@ -1,6 +1,6 @@
 //! The denoising loop in the program's hands: begin a block, step it, look into it, commit.
 
-use super::buffer::{give, output, required, slice};
+use super::buffer::{check_buffer, give, output, required, slice};
 use super::context::{dgemma_context, shared};
 use super::guard::guard;
 use super::noise::{HeardNoise, dgemma_noise_callback};
@@ -18,7 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 /// A canvas being denoised behind the sequence of a context. It holds the context; calls on it use the context, so at most
 /// one call on either runs at a time, and others are answered with DGEMMA_STATUS_BUSY. Several blocks can exist, but once
 /// one has done its first step, a step of another one ends it.
-pub struct dgemma_block {
+pub struct dgemma_block(Arc<Held>);
+
+/// What lies behind the pointer; a call keeps it alive even if a callback frees the block.
+struct Held {
     context: Arc<Shared>,
     state: Mutex<State>,
 }
@@ -107,7 +110,7 @@ pub unsafe extern "C" fn dgemma_block_params_init(
 ///
 /// # Safety
 /// `p.tokens` and `p.slots` are NULL or have `length` entries.
-unsafe fn slots(p: &dgemma_block_params, length: usize) -> Result<Vec<Slot>> {
+unsafe fn slots(p: &dgemma_block_params, length: usize, vocab: usize) -> Result<Vec<Slot>> {
     if p.slots.is_null() && p.tokens.is_null() {
         return Ok(Vec::new());
     }
@@ -119,6 +122,9 @@ unsafe fn slots(p: &dgemma_block_params, length: usize) -> Result<Vec<Slot>> {
         let kind = kinds.map_or(DGEMMA_SLOT_FREE, |kinds| kinds[i]);
         match (kind, tokens) {
             (DGEMMA_SLOT_NOISE, _) => Ok(Slot::Noise),
+            (DGEMMA_SLOT_FREE | DGEMMA_SLOT_PINNED, Some(tokens)) if tokens[i] as usize >= vocab => {
+                Err(Error::argument("tokens", format!("has id {} at {i}, expected ids below {vocab}", tokens[i])))
+            }
             (DGEMMA_SLOT_FREE, Some(tokens)) => Ok(Slot::Free(tokens[i])),
             (DGEMMA_SLOT_PINNED, Some(tokens)) => Ok(Slot::Pinned(tokens[i])),
             (DGEMMA_SLOT_FREE | DGEMMA_SLOT_PINNED, None) => {
@@ -149,7 +155,7 @@ pub unsafe extern "C" fn dgemma_block_begin(
         let (p, shared) = unsafe { (sized::read(params, &DEFAULTS)?, shared(context)?) };
         // SAFETY: the caller's promise.
         let state = shared.run(|context| unsafe { begin(context, &p, shared.seed) })?;
-        let block = dgemma_block { context: shared, state: Mutex::new(state) };
+        let block = dgemma_block(Arc::new(Held { context: shared, state: Mutex::new(state) }));
         // SAFETY: not NULL, and writable by the caller's promise.
         unsafe { out.write(Box::into_raw(Box::new(block))) };
         Ok(())
@@ -168,7 +174,7 @@ unsafe fn begin(context: &mut Context, p: &dgemma_block_params, seed: u64) -> Re
     // SAFETY: the caller's promise.
     let sampler = unsafe { sampler(p.sampler, context.model().sampler_defaults(), seed)? };
     // SAFETY: the caller's promise.
-    let slots = unsafe { slots(p, length)? };
+    let slots = unsafe { slots(p, length, context.model().config().vocab)? };
     let start = if slots.is_empty() { Start::Random(length) } else { Start::Canvas(&slots) };
     let mut noise = HeardNoise::new(context.noise(seed), context.model(), p.on_noise, p.user_data);
     let block = context.begin_block(p.index, start, &sampler, &mut noise)?;
@@ -176,14 +182,19 @@ unsafe fn begin(context: &mut Context, p: &dgemma_block_params, seed: u64) -> Re
 }
 
 /// # Safety
-/// `block` is NULL or live as long as the caller uses the result.
-unsafe fn lock<'a>(block: *const dgemma_block) -> Result<(&'a Shared, MutexGuard<'a, State>)> {
+/// `block` is NULL or live during this function.
+unsafe fn held(block: *const dgemma_block) -> Result<Arc<Held>> {
     // SAFETY: the caller's promise.
-    let block = unsafe { required(block, "block")? };
-    match block.state.try_lock() {
-        Ok(state) => Ok((&block.context, state)),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy("the block")),
-        Err(TryLockError::Poisoned(_)) => Err(Error::Internal("the block failed before; free it".into())),
+    Ok(unsafe { required(block, "block")? }.0.clone())
+}
+
+impl Held {
+    fn lock(&self) -> Result<(&Shared, MutexGuard<'_, State>)> {
+        match self.state.try_lock() {
+            Ok(state) => Ok((&self.context, state)),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy("the block")),
+            Err(TryLockError::Poisoned(_)) => Err(Error::Internal("the block failed before; free it".into())),
+        }
     }
 }
 
@@ -198,7 +209,8 @@ unsafe fn lock<'a>(block: *const dgemma_block) -> Result<(&'a Shared, MutexGuard
 pub unsafe extern "C" fn dgemma_block_step(block: *mut dgemma_block, done: *mut c_int) -> dgemma_status {
     guard(|| {
         // SAFETY: the caller's promise.
-        let (shared, mut state) = unsafe { lock(block)? };
+        let held = unsafe { held(block)? };
+        let (shared, mut state) = held.lock()?;
         let State { block, noise, flags, .. } = &mut *state;
         shared.run(|context| context.step(block, noise))?;
         if let Some(info) = block.last_step() {
@@ -223,7 +235,8 @@ pub unsafe extern "C" fn dgemma_block_step(block: *mut dgemma_block, done: *mut 
 pub unsafe extern "C" fn dgemma_block_describe(block: *const dgemma_block, out: *mut dgemma_step) -> dgemma_status {
     guard(|| {
         // SAFETY: the caller's promise.
-        let (_, state) = unsafe { lock(block)? };
+        let held = unsafe { held(block)? };
+        let (_, state) = held.lock()?;
         let State { block, flags, max_steps, .. } = &*state;
         let found = block.last_step().map_or_else(|| before_first(block, *max_steps), |info| step(&info, flags));
         // SAFETY: the caller's promise.
@@ -249,7 +262,7 @@ pub unsafe extern "C" fn dgemma_block_log_probs(
     len: *mut usize,
 ) -> dgemma_status {
     // SAFETY: the caller's promise.
-    unsafe { read_rows(block, (rows, n_rows), (log_probs, cap, len), Context::row_log_probs) }
+    unsafe { read_rows(block, (rows, n_rows), ((log_probs, "log_probs"), cap, len), Context::row_log_probs) }
 }
 
 /// The logits that dgemma_block_log_probs() makes its numbers from, soft-capped. Everything else is as there.
@@ -263,7 +276,7 @@ pub unsafe extern "C" fn dgemma_block_logits(
     len: *mut usize,
 ) -> dgemma_status {
     // SAFETY: the caller's promise.
-    unsafe { read_rows(block, (rows, n_rows), (logits, cap, len), Context::row_logits) }
+    unsafe { read_rows(block, (rows, n_rows), ((logits, "logits"), cap, len), Context::row_logits) }
 }
 
 /// # Safety
@@ -271,12 +284,18 @@ pub unsafe extern "C" fn dgemma_block_logits(
 unsafe fn read_rows(
     block: *mut dgemma_block,
     (rows, n_rows): (*const u32, usize),
-    (buffer, cap, len): (*mut f32, usize, *mut usize),
+    (buffer, cap, len): ((*mut f32, &'static str), usize, *mut usize),
     compute: fn(&mut Context, &Block, &[usize]) -> Result<Vec<f32>>,
 ) -> dgemma_status {
     guard(|| {
         // SAFETY: the caller's promise.
-        let ((shared, state), rows) = unsafe { (lock(block)?, slice(rows, n_rows, "rows")?) };
+        let (held, rows) = unsafe { (held(block)?, slice(rows, n_rows, "rows")?) };
+        let (shared, state) = held.lock()?;
+        let length = state.block.canvas().len();
+        if let Some(bad) = rows.iter().find(|&&row| row as usize >= length) {
+            return Err(Error::argument("rows", format!("has {bad}, expected positions below {length}")));
+        }
+        check_buffer(buffer.0, buffer.1, cap)?;
         let rows: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
         shared.run(|context| {
             // Not computed to find out that there is no room for it.
@@ -305,7 +324,8 @@ unsafe fn read_rows(
 pub unsafe extern "C" fn dgemma_block_commit(block: *mut dgemma_block, n: usize) -> dgemma_status {
     guard(|| {
         // SAFETY: the caller's promise.
-        let (shared, state) = unsafe { lock(block)? };
+        let held = unsafe { held(block)? };
+        let (shared, state) = held.lock()?;
         shared.run(|context| context.commit(&state.block, n))
     })
 }
@@ -364,7 +384,7 @@ pub unsafe extern "C" fn dgemma_context_score(
         };
         let scores = shared.run(|context| context.score(canvas, &pairs(wanted)))?;
         // SAFETY: room for n_candidates by the caller's promise.
-        unsafe { give(&scores, log_probs, n_candidates, std::ptr::null_mut()) }
+        unsafe { give(&scores, (log_probs, "log_probs"), n_candidates, std::ptr::null_mut()) }
     })
 }
 
@@ -387,9 +407,10 @@ pub unsafe extern "C" fn dgemma_block_score(
             output(log_probs, "log_probs")?;
         }
         // SAFETY: the caller's promise.
-        let ((shared, state), wanted) = unsafe { (lock(block)?, slice(candidates, n_candidates, "candidates")?) };
+        let (held, wanted) = unsafe { (held(block)?, slice(candidates, n_candidates, "candidates")?) };
+        let (shared, state) = held.lock()?;
         let scores = shared.run(|context| context.candidate_log_probs(&state.block, &pairs(wanted)))?;
         // SAFETY: room for n_candidates by the caller's promise.
-        unsafe { give(&scores, log_probs, n_candidates, std::ptr::null_mut()) }
+        unsafe { give(&scores, (log_probs, "log_probs"), n_candidates, std::ptr::null_mut()) }
     })
 }

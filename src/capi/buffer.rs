@@ -66,11 +66,28 @@ pub(super) unsafe fn text<'a>(text: *const c_char, len: usize, name: &'static st
     std::str::from_utf8(bytes).map_err(|e| Error::argument(name, format!("is not UTF-8: {e}")))
 }
 
-/// Fills `buffer` by the rule above.
+/// Refuses a buffer that is not there but said to be.
+pub(super) fn check_buffer<T>(buffer: *mut T, name: &'static str, cap: usize) -> Result<()> {
+    if buffer.is_null() && cap > 0 {
+        return Err(Error::argument(name, format!("is NULL, but its cap is {cap}")));
+    }
+    if !buffer.is_aligned() {
+        return Err(Error::argument(name, format!("is not aligned to {} bytes", align_of::<T>())));
+    }
+    Ok(())
+}
+
+/// Fills `buffer`, the argument `name`, by the rule above.
 ///
 /// # Safety
 /// `buffer` is NULL or has room for `cap` entries; `len` is NULL or writable.
-pub(super) unsafe fn give<T: Copy>(values: &[T], buffer: *mut T, cap: usize, len: *mut usize) -> Result<()> {
+pub(super) unsafe fn give<T: Copy>(
+    values: &[T],
+    (buffer, name): (*mut T, &'static str),
+    cap: usize,
+    len: *mut usize,
+) -> Result<()> {
+    check_buffer(buffer, name, cap)?;
     // SAFETY: the caller's promise.
     unsafe { deliver(values, buffer, cap, len, values.len()) }
 }
@@ -80,6 +97,7 @@ pub(super) unsafe fn give<T: Copy>(values: &[T], buffer: *mut T, cap: usize, len
 /// # Safety
 /// As [`give`].
 pub(super) unsafe fn give_text(text: &str, buffer: *mut c_char, cap: usize, len: *mut usize) -> Result<()> {
+    check_buffer(buffer, "buffer", cap)?;
     // SAFETY: the caller's promise; `deliver` has checked that `cap` is larger than the text.
     unsafe {
         deliver(text.as_bytes(), buffer.cast::<u8>(), cap, len, text.len() + 1)?;
@@ -91,9 +109,6 @@ pub(super) unsafe fn give_text(text: &str, buffer: *mut c_char, cap: usize, len:
 /// # Safety
 /// As [`give`].
 unsafe fn deliver<T: Copy>(values: &[T], buffer: *mut T, cap: usize, len: *mut usize, needed: usize) -> Result<()> {
-    if buffer.is_null() && cap > 0 {
-        return Err(Error::argument("buffer", format!("is NULL, but its cap is {cap}")));
-    }
     if !len.is_null() {
         // SAFETY: not NULL, and writable by the caller's promise.
         unsafe { len.write(values.len()) };

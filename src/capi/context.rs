@@ -236,7 +236,7 @@ pub unsafe extern "C" fn dgemma_context_tokens(
 ) -> dgemma_status {
     guard(|| {
         // SAFETY: the caller's promise.
-        unsafe { shared(context)?.run(|context| give(context.tokens(), tokens, cap, len)) }
+        unsafe { shared(context)?.run(|context| give(context.tokens(), (tokens, "tokens"), cap, len)) }
     })
 }
 

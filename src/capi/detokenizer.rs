@@ -4,7 +4,7 @@ use super::buffer::{give_text, output, required, slice};
 use super::guard::guard;
 use super::model::{dgemma_model, model_of};
 use super::status::dgemma_status;
-use super::vocabulary::{DGEMMA_DETOKENIZE_SPECIAL, check_flags};
+use super::vocabulary::{DGEMMA_DETOKENIZE_SPECIAL, check_flags, check_ids};
 use crate::engine::Model;
 use crate::error::{Error, Result};
 use crate::tokenizer::StreamDecoder;
@@ -72,6 +72,7 @@ pub unsafe extern "C" fn dgemma_detokenizer_push(
     guard(|| {
         // SAFETY: the caller's promise.
         let ((model, mut decoder), ids) = unsafe { (lock(detokenizer)?, slice(tokens, n_tokens, "tokens")?) };
+        check_ids(ids, model.tokenizer())?;
         let mut next = decoder.clone();
         let mut text = String::new();
         for &id in ids {

@@ -1,6 +1,6 @@
 //! Contexts copied, saved and loaded, and what memory things take.
 
-use super::buffer::{output, slice, utf8};
+use super::buffer::{check_buffer, output, slice, utf8};
 use super::context::{boxed, dgemma_context, shared};
 use super::guard::guard;
 use super::model::{dgemma_model, model_of};
@@ -46,9 +46,7 @@ pub unsafe extern "C" fn dgemma_context_save(
     len: *mut usize,
 ) -> dgemma_status {
     guard(|| {
-        if buffer.is_null() && cap > 0 {
-            return Err(Error::argument("buffer", format!("is NULL, but its cap is {cap}")));
-        }
+        check_buffer(buffer, "buffer", cap)?;
         // SAFETY: the caller's promise.
         unsafe { shared(context)? }.run(|context| {
             let needed = context.saved_bytes() as usize;

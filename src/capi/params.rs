@@ -3,7 +3,7 @@
 use super::context::dgemma_prefill_callback;
 use super::guard::guard;
 use super::noise::dgemma_noise_callback;
-use super::sampler::{dgemma_sampler_params, sampler};
+use super::sampler::{check_steps, dgemma_sampler_params, sampler};
 use super::sized::{self, Growable};
 use super::status::dgemma_status;
 use super::step::dgemma_step;
@@ -152,6 +152,7 @@ pub(super) unsafe fn checked(p: &dgemma_generate_params, model: &Model, seed: u6
     generate.sampler =
         unsafe { sampler(p.sampler, model.sampler_defaults(), if p.seed == 0 { seed } else { p.seed })? };
     if p.max_steps > 0 {
+        check_steps(p.max_steps)?;
         generate.sampler.steps = p.max_steps;
     }
     if p.max_tokens > 0 {

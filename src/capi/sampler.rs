@@ -5,8 +5,8 @@ use super::guard::guard;
 use super::model::{dgemma_model, model_of};
 use super::sized::{self, Growable};
 use super::status::dgemma_status;
-use crate::error::Result;
-use crate::sampler::{SamplerParams, StableRule};
+use crate::error::{Error, Result};
+use crate::sampler::{MAX_STEPS, SamplerParams, StableRule};
 use std::ptr::null;
 
 /// Added to a token's logit at every position, before the temperature divides it.
@@ -115,6 +115,7 @@ pub(super) unsafe fn sampler(
     // SAFETY: the caller's promise.
     let (bias, banned) =
         unsafe { (slice(p.logit_bias, p.n_logit_bias, "logit_bias")?, slice(p.banned, p.n_banned, "banned")?) };
+    check_steps(p.max_steps)?;
     Ok(SamplerParams {
         steps: p.max_steps,
         t_min: p.t_min,
@@ -127,4 +128,12 @@ pub(super) unsafe fn sampler(
         banned: banned.to_vec(),
         stable: StableRule { steps: p.stable_steps, entropy: p.stable_entropy },
     })
+}
+
+/// Refuses numbers of steps by the name that they have in C.
+pub(super) fn check_steps(max_steps: u32) -> Result<()> {
+    if (1..=MAX_STEPS).contains(&max_steps) {
+        return Ok(());
+    }
+    Err(Error::argument("max_steps", format!("is {max_steps}, expected 1 to {MAX_STEPS}")))
 }

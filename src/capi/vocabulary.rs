@@ -50,6 +50,15 @@ pub(super) fn check_flags(flags: u32, known: u32) -> Result<()> {
     Err(Error::argument("flags", format!("have unknown bits {:#x}, expected some of {known:#x}", flags & !known)))
 }
 
+/// Refuses ids that the vocabulary does not have.
+pub(super) fn check_ids(ids: &[u32], tokenizer: &Tokenizer) -> Result<()> {
+    let size = tokenizer.vocab_size();
+    match ids.iter().find(|&&id| id as usize >= size) {
+        None => Ok(()),
+        Some(bad) => Err(Error::argument("tokens", format!("contain id {bad}, expected ids below {size}"))),
+    }
+}
+
 /// # Safety
 /// `model` is NULL or live as long as the caller uses the result.
 unsafe fn tokenizer<'a>(model: *const dgemma_model) -> Result<&'a Tokenizer> {
@@ -80,7 +89,7 @@ pub unsafe extern "C" fn dgemma_model_tokenize(
         let (bos, special) = (flags & DGEMMA_TOKENIZE_ADD_BOS != 0, flags & DGEMMA_TOKENIZE_PARSE_SPECIAL != 0);
         let ids = tokenizer.encode(text, bos, special)?;
         // SAFETY: the caller's promise.
-        unsafe { give(&ids, tokens, cap, len) }
+        unsafe { give(&ids, (tokens, "tokens"), cap, len) }
     })
 }
 
@@ -105,6 +114,7 @@ pub unsafe extern "C" fn dgemma_model_detokenize(
         check_flags(flags, DGEMMA_DETOKENIZE_SPECIAL)?;
         // SAFETY: the caller's promise.
         let (tokenizer, ids) = unsafe { (tokenizer(model)?, slice(tokens, n_tokens, "tokens")?) };
+        check_ids(ids, tokenizer)?;
         let text = tokenizer.decode(ids, flags & DGEMMA_DETOKENIZE_SPECIAL != 0)?;
         // SAFETY: the caller's promise.
         unsafe { give_text(&text, buffer, cap, len) }

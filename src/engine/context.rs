@@ -53,7 +53,7 @@ impl Context {
         let size = if params.size == 0 { DEFAULT_SIZE.min(limit) } else { params.size };
         if size < canvas || size > limit {
             let what = format!("is {size}, expected {canvas} (one canvas) to {limit} (the model's context length)");
-            return Err(Error::argument("context size", what));
+            return Err(Error::argument("context_size", what));
         }
         let chunk = if params.chunk == 0 { DEFAULT_CHUNK } else { params.chunk }.min(size);
         let runner = model.runner(SessionSizes { context: size, chunk, kv: params.kv })?;

@@ -19,6 +19,9 @@ pub use stop::Stability;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 
+/// Largest [`SamplerParams::steps`].
+pub const MAX_STEPS: u32 = 1_000_000;
+
 /// The numbers of the entropy-bound sampler.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplerParams {
@@ -89,7 +92,7 @@ impl SamplerParams {
         let refuse =
             |name, value: f32, expected: &str| Err(Error::argument(name, format!("is {value}, expected {expected}")));
         match self {
-            p if p.steps == 0 || p.steps > 1_000_000 => refuse("steps", p.steps as f32, "1 to 1000000"),
+            p if p.steps == 0 || p.steps > MAX_STEPS => refuse("steps", p.steps as f32, "1 to 1000000"),
             p if !(p.t_min > 0.0 && p.t_min.is_finite()) => refuse("t_min", p.t_min, "a positive number"),
             p if !(p.t_max >= p.t_min && p.t_max.is_finite()) => refuse("t_max", p.t_max, "at least t_min"),
             p if p.entropy_bound.is_nan() || p.entropy_bound < 0.0 => {
@@ -97,7 +100,7 @@ impl SamplerParams {
             }
             p if p.confidence.is_nan() || p.confidence < 0.0 => refuse("confidence", p.confidence, "0 or more"),
             p if p.stability > 1024 => refuse("stability", p.stability as f32, "0 to 1024"),
-            p if p.stable.entropy.is_nan() => refuse("stable entropy", p.stable.entropy, "a number"),
+            p if p.stable.entropy.is_nan() => refuse("stable_entropy", p.stable.entropy, "a number"),
             _ => Ok(()),
         }
     }

@@ -43,7 +43,7 @@ fn errors() {
     assert!(error(&["generate", "-m", &model, "--steps", "0", "x"]).contains("argument `steps`"));
     assert!(error(&["generate", "-m", &model, "--t-min", "0", "x"]).contains("argument `t_min`"));
     assert!(error(&["generate", "-m", &model, "--context", "17", "--raw", "many words here"]).contains("too small"));
-    assert!(error(&["generate", "-m", &model, "--context", "1", "x"]).contains("context size"));
+    assert!(error(&["generate", "-m", &model, "--context", "1", "x"]).contains("context_size"));
     assert!(error(&["info", "-m", &golden("tiny-a/tokenizer.json").display().to_string()]).contains("tokenizer.json"));
 }
 
