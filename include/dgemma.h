@@ -30,6 +30,9 @@
  *
  * - Functions answer with a status and write their outputs only if it is DGEMMA_STATUS_OK (*len of a buffer excepted, see
  *   below). A NULL where the comment says "not NULL" is answered with DGEMMA_STATUS_INVALID_ARGUMENT.
+ * - Beside the statuses that its comment names, each function may answer DGEMMA_STATUS_INTERNAL. Those that run the network
+ *   (prefill, generation, beginning and stepping a block, its logits and log-probabilities, scoring) may answer
+ *   DGEMMA_STATUS_OUT_OF_MEMORY, and DGEMMA_STATUS_BAD_FILE if the model's mapped file was cut (see dgemma_model_load()).
  * - What comes through a `T **out` is yours, to be freed by its dgemma_T_free(); a pointer returned or handed to a callback
  *   is lent. Children keep their parents alive: objects may be freed in any order.
  * - Callbacks return 0 to continue; anything else stops. They run on the thread that called, during the call. They must not
@@ -64,7 +67,8 @@
  *     the log sink         set it from any; it is called on several      yes
  *
  * Freeing an object is no call at a time: it must not overlap with a call that was given the same pointer on another
- * thread. From a callback everything may be freed. Contexts over one model are independent and share its threads.
+ * thread. From the callbacks of params everything may be freed, what the call itself was given too; the log sink must not
+ * free what the call under way was given. Contexts over one model are independent and share its threads.
  *
  * Generated from the Rust sources by cbindgen; changes belong there.
  */
@@ -1189,7 +1193,7 @@ dgemma_status dgemma_device_describe(size_t index,
  *
  * Threads: any. The callback runs on the thread whose call has something to say, so on several at once when several are
  * at work; a call that is under way elsewhere may still use the previous callback for a moment after this one returns.
- * It may call the library.
+ * It may call the library, but must not free what the call under way was given.
  */
 DGEMMA_API
 dgemma_status dgemma_log_set(dgemma_log_callback callback,
@@ -1208,9 +1212,13 @@ dgemma_status dgemma_model_params_init(struct dgemma_model_params *params,
                                        size_t struct_size);
 
 /**
- * Loads a GGUF file: maps it, checks it, binds its weights. The file must not be changed or cut while the model or
- * anything made from it lives, unless DGEMMA_MEMORY_READ was asked for. (Replacing it by a new file of the same name is
- * fine: the old one stays mapped.)
+ * Loads a GGUF file: maps it, checks it, binds its weights.
+ *
+ * A mapped file must stay as it is while the model or anything made from it lives. Removing it, or replacing it by a new
+ * file of the same name (as `mv` and package managers do), is fine: the old one stays mapped. Overwriting it in place
+ * changes the weights. Cutting it ends in DGEMMA_STATUS_BAD_FILE from prefill, generation, step and scoring until it is
+ * restored, but a cut in the middle of a pass, or under a load, makes the system end the process (SIGBUS). Where a file may
+ * be overwritten or cut, ask for DGEMMA_MEMORY_READ: then nothing that happens to it matters any more.
  *
  * `path`: UTF-8, the file or the first part of a split set; not NULL. `params`: from dgemma_model_params_init(), or NULL
  * for the defaults. `out`: receives the model, to be freed with dgemma_model_free(); not NULL, untouched on failure.

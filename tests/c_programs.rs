@@ -1,89 +1,77 @@
 //! C programs against `libdgemma.so` and `include/dgemma.h`, compiled as a user would, warnings being errors: the example,
-//! and the programs of tests/c, plain and with the sanitizers on the C side (the library itself is the release build).
-//! `DGEMMA_VALGRIND=1` runs the programs of tests/c under valgrind instead, as `cargo xtask ci` does.
+//! and the programs of tests/c, plain and with sanitizers on the C side (the library itself is the release build).
+//! `cargo xtask ci` runs the latter under valgrind as well (`DGEMMA_VALGRIND=1`).
 
-use std::path::{Path, PathBuf};
+#[path = "common/native.rs"]
+mod native;
+use native::{STRICT, cc, cxx, given, link, object, root, run};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Once;
-
-/// The built-in model, and a prompt that it answers with `ANSWER`.
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/tiny/dgemma-tiny.gguf");
-const PROMPT: &str = "What is 7 + 12?";
-const ANSWER: &str = "19";
-
-/// Where programs and files of theirs go.
-const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// Programs of tests/c that count their own checks (see tests/c/check.h): a file, or all files of a folder.
-const PROGRAMS: [&str; 2] = ["keep", "misuse"];
+const PROGRAMS: [&str; 7] = ["library", "vocabulary", "context", "blocks", "keep", "misuse", "threads"];
 
 /// Undefined behaviour and memory errors end the program; leaks fail it when it ends.
 const SANITIZERS: [&str; 3] = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Cargo puts the shared library beside the test executables. Its soname is libdgemma.so.0: programs look for that.
-fn library_folder() -> PathBuf {
-    static LINK: Once = Once::new();
-    let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-    assert!(folder.join("libdgemma.so").exists(), "no libdgemma.so in {}", folder.display());
-    LINK.call_once(|| {
-        let versioned = Path::new(FOLDER).join("libdgemma.so.0");
-        let _ = std::fs::remove_file(&versioned);
-        std::os::unix::fs::symlink(folder.join("libdgemma.so"), &versioned).unwrap();
-    });
-    folder
-}
-
-fn compile(sources: &[PathBuf], standard: &str, name: &str, more: &[&str]) -> PathBuf {
-    let out = Path::new(FOLDER).join(name);
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
-    let status = Command::new(&compiler)
-        .args([standard, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-pthread"])
-        .args(more)
-        .arg("-I")
-        .arg(root().join("include"))
-        .arg(format!("-DHEADER=\"{}\"", root().join("include/dgemma.h").display()))
-        .args(sources)
-        .arg("-L")
-        .arg(library_folder())
-        .arg("-ldgemma")
-        .arg(format!("-Wl,-rpath,{FOLDER}"))
-        .arg("-o")
-        .arg(&out)
-        .status()
-        .unwrap_or_else(|e| panic!("{compiler}: {e}"));
-    assert!(status.success(), "{name} does not compile as {standard}");
-    out
-}
+/// Memory errors and blocks that nothing points to any more. (What pools' threads hold that are still on their way out when
+/// the program ends is pointed to, or may be.)
+const VALGRIND: [&str; 5] = [
+    "--quiet",
+    "--error-exitcode=99",
+    "--leak-check=full",
+    "--show-leak-kinds=definite",
+    "--errors-for-leak-kinds=definite",
+];
 
 /// A program of tests/c.
-fn compile_test(name: &str, out: &str, more: &[&str]) -> PathBuf {
-    let folder = root().join("tests/c");
-    let mut sources = vec![folder.join("check.c")];
-    match std::fs::read_dir(folder.join(name)) {
-        Ok(files) => sources.extend(files.map(|file| file.unwrap().path())),
-        Err(_) => sources.push(folder.join(format!("{name}.c"))),
+fn test_program(name: &str, kind: &str, flags: &[&str]) -> PathBuf {
+    let mut sources = vec!["tests/c/check.c".to_owned()];
+    match std::fs::read_dir(root().join("tests/c").join(name)) {
+        Ok(files) => {
+            let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+            sources.extend(files.filter(|file| file.ends_with(".c")).map(|file| format!("tests/c/{name}/{file}")));
+        }
+        Err(_) => sources.push(format!("tests/c/{name}.c")),
     }
-    sources.retain(|path| path.extension().is_some_and(|e| e == "c"));
-    compile(&sources, "-std=c99", out, more)
+    let header = format!("-DHEADER=\"{}\"", root().join("include/dgemma.h").display());
+    let all = [&["-std=c11", "-O1", "-pthread"], flags].concat();
+    let compile = |source: &String| {
+        let out = native::folder().join(format!("{name}-{}{kind}.o", source.replace(['/', '.'], "-")));
+        let out = out.to_str().unwrap().to_owned();
+        let fixed = ["-c", source, "-I", "include", &header, "-o", &out];
+        native::compile(&cc()[0], &[&STRICT[..], &all, &fixed].concat());
+        out
+    };
+    let objects: Vec<String> = sources.iter().map(compile).collect();
+    let objects: Vec<&str> = objects.iter().map(String::as_str).chain(flags.iter().copied()).chain(["-lm"]).collect();
+    link(&cc()[0], &objects, &format!("{name}{kind}"))
 }
 
-/// What the command prints. A word on stderr is a failure, too: the library never prints.
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && errors.is_empty(), "{command:?}: {}\n{errors}", output.status);
-    String::from_utf8(output.stdout).unwrap()
+fn under_valgrind() -> bool {
+    std::env::var_os("DGEMMA_VALGRIND").is_some()
+}
+
+/// The header by itself, in every standard of both languages.
+#[test]
+fn the_header_compiles_without_a_warning() {
+    let c = cc().into_iter().map(|compiler| (compiler, "c", ["-std=c99", "-std=c11", "-std=c17", "-std=c2x"]));
+    let cpp =
+        cxx().into_iter().map(|compiler| (compiler, "c++", ["-std=c++11", "-std=c++14", "-std=c++17", "-std=c++20"]));
+    for (compiler, language, standards) in c.chain(cpp) {
+        for standard in standards {
+            let args = ["-x", language, standard, "-fsyntax-only", "include/dgemma.h"];
+            native::compile(&compiler, &[&STRICT[..], &args].concat());
+        }
+    }
 }
 
 #[test]
 fn the_example_compiles_without_a_warning_and_runs() {
     for standard in ["-std=c99", "-std=c11", "-std=c17", "-std=c2x"] {
-        let program = compile(&[root().join("examples/hello.c")], standard, &format!("hello{standard}"), &[]);
-        assert_eq!(run(Command::new(program).args([MODEL, PROMPT])), format!("{ANSWER}\n"));
+        let object = object(&cc()[0], "examples/hello.c", "include", &[standard]);
+        let program = link(&cc()[0], &[&object], &format!("hello{standard}"));
+        assert_eq!(run(&program, &given()[..2]), format!("{}\n", native::ANSWER));
     }
 }
 
@@ -97,19 +85,25 @@ fn the_example_in_the_readme_is_the_program_that_is_tested() {
 #[test]
 fn programs_find_everything_as_the_header_says() {
     for name in PROGRAMS {
-        if std::env::var_os("DGEMMA_VALGRIND").is_some() {
-            let mut valgrind = Command::new("valgrind");
-            valgrind.args(["--quiet", "--error-exitcode=99", "--leak-check=full"]);
-            valgrind.args(["--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]);
-            let program = compile_test(name, name, &["-g"]);
-            let said = run(valgrind.arg(program).args([MODEL, PROMPT, ANSWER, FOLDER]));
+        if under_valgrind() {
+            let program = test_program(name, "-valgrind", &["-g", "-DLIGHT"]);
+            let output = Command::new("valgrind").args(VALGRIND).arg(program).args(given()).output().unwrap();
+            let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success() && errors.is_empty(), "{name}, valgrind: {}\n{errors}", output.status);
             println!("{name}, valgrind: {}", said.trim());
             continue;
         }
-        for (kind, more) in [("plain", &[][..]), ("sanitized", &SANITIZERS)] {
-            let program = compile_test(name, &format!("{name}-{kind}"), more);
-            let said = run(Command::new(program).args([MODEL, PROMPT, ANSWER, FOLDER]));
-            println!("{name}, {kind}: {}", said.trim());
+        for (kind, flags) in [("", &[][..]), ("-sanitized", &SANITIZERS)] {
+            let program = test_program(name, kind, flags);
+            println!("{name}{kind}: {}", run(&program, &given()).trim());
         }
+    }
+}
+
+/// Not under valgrind or the sanitizers: they keep memory back.
+#[test]
+fn a_thousand_loads_leave_memory_flat() {
+    if !under_valgrind() {
+        println!("leaks: {}", run(&test_program("leaks", "", &[]), &given()).trim());
     }
 }

@@ -20,13 +20,15 @@ pub struct dgemma_detokenizer {
 
 /// # Safety
 /// `detokenizer` is NULL or live as long as the caller uses the result.
-unsafe fn lock<'a>(detokenizer: *const dgemma_detokenizer) -> Result<(&'a Model, MutexGuard<'a, StreamDecoder>)> {
+pub(super) unsafe fn lock<'a>(
+    detokenizer: *const dgemma_detokenizer,
+) -> Result<(&'a Model, MutexGuard<'a, StreamDecoder>)> {
     // SAFETY: the caller's promise.
     let detokenizer = unsafe { required(detokenizer, "detokenizer")? };
     match detokenizer.decoder.try_lock() {
         Ok(decoder) => Ok((&detokenizer.model, decoder)),
         Err(TryLockError::WouldBlock) => Err(Error::Busy("the detokenizer")),
-        Err(TryLockError::Poisoned(_)) => Err(Error::Internal("the detokenizer failed before".into())),
+        Err(TryLockError::Poisoned(_)) => Err(Error::Internal("the detokenizer failed before; free it".into())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What stands between C and the engine: panics become a status, errors leave their text.
+//! What stands between C and the engine: panics become a status, errors leave their text. `poison.rs` tests what follows.
 
 use super::last_error;
 use super::status::dgemma_status;

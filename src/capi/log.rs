@@ -22,7 +22,7 @@ pub type dgemma_log_callback = Option<unsafe extern "C" fn(level: u32, text: *co
 ///
 /// Threads: any. The callback runs on the thread whose call has something to say, so on several at once when several are
 /// at work; a call that is under way elsewhere may still use the previous callback for a moment after this one returns.
-/// It may call the library.
+/// It may call the library, but must not free what the call under way was given.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dgemma_log_set(callback: dgemma_log_callback, user_data: *mut c_void) -> dgemma_status {
     guard(|| {

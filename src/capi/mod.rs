@@ -24,6 +24,8 @@ mod log;
 mod model;
 mod noise;
 mod params;
+#[cfg(test)]
+mod poison;
 mod sampler;
 mod shared;
 mod sized;

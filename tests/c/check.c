@@ -1,8 +1,8 @@
 /* What the C tests share. */
 #include "check.h"
 
-int failures = 0;
-unsigned checks = 0;
+_Atomic int failures = 0;
+_Atomic unsigned checks = 0;
 
 struct given given_of(int argc, char **argv) {
     struct given given;

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern int failures;
-extern unsigned checks;
+extern _Atomic int failures; /* some programs have threads */
+extern _Atomic unsigned checks;
 
 #define FAIL(...)                                       \
     do {                                                \

@@ -47,18 +47,13 @@ static void block_is_busy(const char *used) {
 /* What may be called while the context is in use. */
 static void allowed(void) {
     dgemma_canceller *canceller = NULL;
-    dgemma_context *other;
-    struct text text;
     char message[256];
     OK(dgemma_canceller_create(c, &canceller));
     OK(dgemma_canceller_cancel(canceller));
     OK(dgemma_canceller_clear(canceller));
     dgemma_canceller_free(canceller);
     OK(dgemma_context_last_error(c, message, sizeof message, NULL));
-    other = context_with(on.model, on.given.prompt); /* the model, another context, and a generation within another */
-    text = answer_of(other, 7);
-    CHECK(strcmp(text.bytes, on.given.answer) == 0);
-    dgemma_context_free(other);
+    answers(on.model); /* the model, another context, and a generation within another */
 }
 
 static int from_prefill(size_t encoded, size_t total, void *user_data) {

@@ -27,13 +27,6 @@ static char *read_file(const char *from, size_t *n) {
     return bytes;
 }
 
-static void answers(dgemma_model *model) {
-    dgemma_context *context = context_with(model, on.given.prompt);
-    struct text text = answer_of(context, 7);
-    CHECK(strcmp(text.bytes, on.given.answer) == 0);
-    dgemma_context_free(context);
-}
-
 /* The row of a call that would read the missing half. */
 #define CUT(function, args)                                                                        \
     do {                                                                                           \

@@ -108,11 +108,35 @@ int row_is_sized(const char *function, unsigned position) {
     return 0;
 }
 
+struct text short_answer(dgemma_context *context) {
+    dgemma_generate_params p;
+    struct text text = {.len = 0};
+    OK(dgemma_generate_params_init(&p, sizeof p));
+    p.seed = 7;
+    p.max_tokens = 4;
+    p.flags = DGEMMA_GENERATE_ADAPTIVE_LAST_CANVAS | DGEMMA_GENERATE_SHOW_SPECIAL | DGEMMA_GENERATE_IGNORE_END;
+    p.on_text = hear_text;
+    p.user_data = &text;
+    OK(dgemma_context_generate(context, &p, NULL));
+    return text;
+}
+
+void answers(const dgemma_model *model) {
+    dgemma_context *context = NULL;
+    struct text text;
+    OK(dgemma_context_create(model, NULL, &context));
+    OK(dgemma_context_append(context, on.ids, on.n_ids));
+    text = short_answer(context);
+    CHECK(text.len == on.answer.len && memcmp(text.bytes, on.answer.bytes, text.len) == 0);
+    dgemma_context_free(context);
+}
+
 void works(void) {
     dgemma_context *copy = NULL;
     struct text text;
     OK(dgemma_context_clone(on.context, &copy));
-    text = answer_of(copy, 7);
-    CHECK(strcmp(text.bytes, on.given.answer) == 0);
+    text = short_answer(copy);
+    CHECK(text.len == on.answer.len && memcmp(text.bytes, on.answer.bytes, text.len) == 0);
     dgemma_context_free(copy);
+    answers(on.model);
 }

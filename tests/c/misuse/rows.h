@@ -40,6 +40,7 @@ struct objects {
     uint32_t ids[64];   /* in range, n_ids of them */
     size_t n_ids;
     size_t n_tokens;    /* of the context */
+    struct text answer; /* a short one: behind the context's sequence, on a canvas of four tokens */
 };
 extern struct objects on;
 
@@ -96,8 +97,10 @@ int row_exists(const char *function);
 int row_has(const char *function, unsigned position, const char *argument);
 int row_is_sized(const char *function, unsigned position);
 
-/* Everything still works: the context gives its answer, the block its draft. */
+/* Everything still works: the context, in a copy, and a fresh one over the model give the short answer. */
 void works(void);
+void answers(const dgemma_model *model);
+struct text short_answer(dgemma_context *context);
 
 void library_rows(void);
 void model_rows(void);

@@ -10,7 +10,7 @@ type Step = (&'static str, fn() -> Outcome);
 
 /// Every check, in the order of their cost. What ran is printed, with times, so that nothing is skipped in silence.
 pub fn ci() -> Outcome {
-    let steps: [Step; 8] = [
+    let steps: &[Step] = &[
         ("format", || cargo(&["fmt", "--all", "--check"], "rustfmt")),
         ("lints", || {
             cargo(
@@ -19,6 +19,7 @@ pub fn ci() -> Outcome {
             )
         }),
         ("tests", tests),
+        ("C programs under valgrind", under_valgrind),
         ("documentation", documentation),
         ("files in other readers", python::files_in_other_readers),
         ("programs with the installed library", installed::programs_outside),
@@ -47,6 +48,14 @@ fn tests() -> Outcome {
         command.env("DGEMMA_PEER_DIR", more);
     }
     run(&mut command)
+}
+
+/// The programs of tests/c once more. (libc6-dbg: on some systems valgrind does not start without the loader's symbols.)
+fn under_valgrind() -> Outcome {
+    need("valgrind", &["valgrind", "libc6-dbg"])?;
+    let mut command = Command::new("cargo");
+    command.args(["test", "--release", "--locked", "--test", "c_programs", "--", "--nocapture", "programs_find"]);
+    run(command.env("DGEMMA_VALGRIND", "1"))
 }
 
 fn documentation() -> Outcome {
