@@ -58,6 +58,14 @@ impl<P: Panel, W: Words> Block<'_, P, W> {
         unsafe { W::rows(self.first.add(at), self.stride) }
     }
 
+    /// The eight words from byte `at` on.
+    #[inline(always)]
+    pub fn words8_at(&self, at: usize) -> [W; 8] {
+        assert!(at + 32 <= P::BYTES);
+        // SAFETY: as above.
+        unsafe { W::rows8(self.first.add(at), self.stride) }
+    }
+
     /// The F16 number at byte `AT`.
     #[inline(always)]
     pub fn half<const AT: usize>(&self) -> W {

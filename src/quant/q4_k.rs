@@ -73,13 +73,11 @@ impl Panel for Rows {
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
         let lines = lines(block);
         for (g, out) in out.chunks_exact_mut(20).enumerate() {
-            for half in 0..2 {
-                let qs = block.words_at(16 + 32 * g + 16 * half);
-                for k in 0..4 {
-                    let (low, high) = split_nibbles(qs[k]);
-                    low.store(&mut out[4 * half + k]);
-                    high.store(&mut out[10 + 4 * half + k]);
-                }
+            let qs = block.words8_at(16 + 32 * g);
+            for k in 0..8 {
+                let (low, high) = split_nibbles(qs[k]);
+                low.store(&mut out[k]);
+                high.store(&mut out[10 + k]);
             }
             for i in 0..2 {
                 lines.0[2 * g + i].store(&mut out[10 * i + 8]);

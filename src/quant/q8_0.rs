@@ -55,11 +55,9 @@ impl Panel for Rows {
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
-        let (low, high) = (block.words::<2>(), block.words::<18>());
-        let signs = W::splat(0x8080_8080);
-        for k in 0..4 {
-            low[k].xor(signs).store(&mut out[k]);
-            high[k].xor(signs).store(&mut out[k + 4]);
+        let (qs, signs) = (block.words8_at(2), W::splat(0x8080_8080));
+        for k in 0..8 {
+            qs[k].xor(signs).store(&mut out[k]);
         }
         block.half::<0>().store(&mut out[8]);
     }

@@ -32,6 +32,16 @@ pub(super) trait Words: Copy {
     /// # Safety
     /// 16 bytes are readable at `at + r * stride` for r < 16.
     unsafe fn rows(at: *const u8, stride: usize) -> [Self; 4];
+    /// Eight words.
+    ///
+    /// # Safety
+    /// 32 bytes are readable at `at + r * stride` for r < 16.
+    #[inline(always)]
+    unsafe fn rows8(at: *const u8, stride: usize) -> [Self; 8] {
+        // SAFETY: the caller's promise.
+        let (low, high) = unsafe { (Self::rows(at, stride), Self::rows(at.add(16), stride)) };
+        [low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]]
+    }
     fn from_lanes(x: [u32; 16]) -> Self;
     /// F16 numbers as F32 numbers.
     #[inline(always)]
@@ -158,6 +168,40 @@ pub(super) mod x86 {
                     W512(_mm512_unpacklo_epi64(b, d)),
                     W512(_mm512_unpackhi_epi64(b, d)),
                 ]
+            }
+        }
+        #[inline(always)]
+        unsafe fn rows8(at: *const u8, stride: usize) -> [Self; 8] {
+            // SAFETY: the caller's promise, and as in `op`.
+            unsafe {
+                // Rows i and i + 8 in the halves of a register: half the loads of twice `rows`.
+                let mut r = [_mm512_setzero_si512(); 8];
+                for (i, r) in r.iter_mut().enumerate() {
+                    let (low, high) = (at.add(i * stride), at.add((i + 8) * stride));
+                    let x = _mm512_castsi256_si512(_mm256_loadu_si256(low.cast()));
+                    *r = _mm512_inserti64x4::<1>(x, _mm256_loadu_si256(high.cast()));
+                }
+                // Four rows at a time: words 0, 1, 2, 3 of each half row.
+                let mut fours = [[_mm512_setzero_si512(); 4]; 2];
+                for (f, four) in fours.iter_mut().enumerate() {
+                    let r = [r[4 * f], r[4 * f + 1], r[4 * f + 2], r[4 * f + 3]];
+                    let (a, b) = (_mm512_unpacklo_epi32(r[0], r[1]), _mm512_unpackhi_epi32(r[0], r[1]));
+                    let (c, d) = (_mm512_unpacklo_epi32(r[2], r[3]), _mm512_unpackhi_epi32(r[2], r[3]));
+                    *four = [
+                        _mm512_unpacklo_epi64(a, c),
+                        _mm512_unpackhi_epi64(a, c),
+                        _mm512_unpacklo_epi64(b, d),
+                        _mm512_unpackhi_epi64(b, d),
+                    ];
+                }
+                let first = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+                let second = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+                let mut words = [W512(first); 8];
+                for k in 0..4 {
+                    words[k] = W512(_mm512_permutex2var_epi64(fours[0][k], first, fours[1][k]));
+                    words[k + 4] = W512(_mm512_permutex2var_epi64(fours[0][k], second, fours[1][k]));
+                }
+                words
             }
         }
         #[inline(always)]

@@ -4,6 +4,7 @@
 //! rows x 64 columns, 24 sums in registers; 4 loads and 6 broadcasts feed 24 products of 32. Sums of a pair round once in
 //! an order of the processor's own, so results differ from f32 in the last bits of each step.
 
+use super::gemm::{Rows, transpose};
 use crate::cpu_level::{Avx512Bf16, CpuLevel, leveled};
 
 /// Columns of a tile.
@@ -30,6 +31,30 @@ pub fn pack(level: CpuLevel, b: &[f32], n: usize, out: &mut Vec<u32>) {
     }
 }
 
+/// Packs `b` `[n, k]`, rounded already, for n <= 64 and an even k.
+pub fn pack_rows(level: CpuLevel, b: &[u16], n: usize, k: usize, out: &mut Vec<u32>) {
+    assert!(n <= COLS && k.is_multiple_of(2) && b.len() >= n * k);
+    out.clear();
+    out.resize(k / 2 * COLS, 0);
+    // SAFETY: pairs of numbers are moved as words, whatever they mean; both slices are as long in bytes.
+    let (from, to) = unsafe {
+        (
+            std::slice::from_raw_parts(b.as_ptr().cast::<[u16; 2]>(), n * k / 2),
+            std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<[u16; 2]>(), k / 2 * COLS),
+        )
+    };
+    transpose(level, from, n, k / 2, to, COLS);
+}
+
+leveled! {
+    /// Rounds finite numbers to BF16.
+    pub fn round(from: &[f32], to: &mut [u16]) {
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = (rounded(from) >> 16) as u16;
+        }
+    }
+}
+
 leveled! {
     fn pack_pair(low: &[f32], high: &[f32], out: &mut [u32]) {
         let (out, rest) = out.split_at_mut(low.len());
@@ -47,35 +72,37 @@ fn rounded(x: f32) -> u32 {
     bits.wrapping_add(0x7fff + (bits >> 16 & 1))
 }
 
-/// The product with a packed matrix of `k` rows and as many columns as `out(i)` has. `x(i)` has k numbers.
-pub fn accumulate<'a, 'b>(
+/// The product with a packed matrix `[k, n]`, for `rows` rows: `x(i)` gives k numbers of row i and its factor.
+///
+/// # Safety
+/// n elements of each of `rows` rows at `out` are writable, and nobody else accesses them during the call.
+pub unsafe fn accumulate<'a>(
     token: Avx512Bf16,
     packed: &[u32],
-    k: usize,
-    factors: &[f32],
-    x: impl Fn(usize) -> &'a [u16],
-    out: impl Fn(usize) -> &'b mut [f32],
+    (k, n): (usize, usize),
+    x: impl Fn(usize) -> (&'a [u16], f32),
+    rows: usize,
+    out: Rows<*mut f32>,
 ) {
     let _ = token;
-    let (pairs, mut first) = (k.div_ceil(2), 0);
-    while first < factors.len() {
-        let rows = (factors.len() - first).min(ROWS);
-        let n = out(first).len();
-        assert!(packed.len() == pairs * padded(n));
-        assert!((first..first + rows).all(|i| x(i).len() == k && out(i).len() == n));
+    let pairs = k.div_ceil(2);
+    assert!(packed.len() == pairs * padded(n));
+    for first in (0..rows).step_by(ROWS) {
         for strip in 0..n.div_ceil(COLS) {
             let columns = (n - strip * COLS).min(COLS);
             let b = packed[strip * pairs * COLS..].as_ptr();
+            let row = |i: usize| {
+                let (x, factor) = x(first + i);
+                assert!(x.len() == k);
+                let out = out.at.wrapping_add((first + i) * out.stride + strip * COLS);
+                Row { x: x.as_ptr(), factor, out }
+            };
             macro_rules! tile {
                 ($($size:literal),*) => {
-                    match rows {
+                    match (rows - first).min(ROWS) {
                         $($size => {
-                            let rows: [Row; $size] = std::array::from_fn(|i| Row {
-                                x: x(first + i).as_ptr(),
-                                factor: factors[first + i],
-                                out: out(first + i)[strip * COLS..].as_mut_ptr(),
-                            });
-                            // SAFETY: the token proves the features; the sizes were asserted.
+                            let rows: [Row; $size] = std::array::from_fn(row);
+                            // SAFETY: the token proves the features; sizes as asserted, and the caller's promise.
                             #[cfg(target_arch = "x86_64")]
                             unsafe { x86::tile(rows, b, k, columns) };
                             #[cfg(not(target_arch = "x86_64"))]
@@ -87,7 +114,6 @@ pub fn accumulate<'a, 'b>(
             }
             tile!(1, 2, 3, 4, 5, 6);
         }
-        first += rows;
     }
 }
 
@@ -163,10 +189,9 @@ mod tests {
             let mut packed = Vec::new();
             pack(CpuLevel::best(), &b, n, &mut packed);
             let mut out = vec![1.0; rows * n];
-            let address = out.as_mut_ptr() as usize;
-            // SAFETY: rows of out, one at a time.
-            let row = |i: usize| unsafe { std::slice::from_raw_parts_mut((address as *mut f32).add(i * n), n) };
-            accumulate(token, &packed, k, &factors, |i| &x[i * k..][..k], row);
+            let c = Rows { at: out.as_mut_ptr(), stride: n };
+            // SAFETY: `[rows, n]`.
+            unsafe { accumulate(token, &packed, (k, n), |i| (&x[i * k..][..k], factors[i]), rows, c) };
             for i in 0..rows {
                 for j in 0..n {
                     let sum: f32 = (0..k).map(|p| number(i * k + p) * number(p * n + j + 5)).sum();

@@ -74,7 +74,8 @@ unsafe fn scalar(
 
 /// `out[j, i] = tile[i, j]`: a decoded tile `[rows, cols]` becomes the b operand `[cols, rows]` with row stride
 /// `out_stride` (>= rows).
-pub fn transpose(level: CpuLevel, tile: &[f32], rows: usize, cols: usize, out: &mut [f32], out_stride: usize) {
+pub fn transpose<T: Copy>(level: CpuLevel, tile: &[T], rows: usize, cols: usize, out: &mut [T], out_stride: usize) {
+    const { assert!(size_of::<T>() == 4) };
     assert!(
         tile.len() >= rows * cols && rows <= out_stride && (cols == 0 || out.len() >= (cols - 1) * out_stride + rows)
     );
@@ -87,9 +88,9 @@ pub fn transpose(level: CpuLevel, tile: &[f32], rows: usize, cols: usize, out: &
                 // SAFETY: both vector levels include AVX2; the 8 x 8 squares lie inside, as asserted above.
                 unsafe {
                     x86::transpose_8x8(
-                        tile.as_ptr().add(i * cols + j),
+                        tile.as_ptr().add(i * cols + j).cast(),
                         cols,
-                        out.as_mut_ptr().add(j * out_stride + i),
+                        out.as_mut_ptr().add(j * out_stride + i).cast(),
                         out_stride,
                     );
                 }

@@ -204,7 +204,7 @@ impl Backend for Cpu {
     ) -> Result<()> {
         let (queries, keys) = (shape.query_start(), shape.key_start());
         let inputs = attention::Inputs { q: &q[queries..], k: &k[keys..], v: &v[keys..], cache, shape };
-        attention::attention(self.level, inputs, &mut out[queries..]);
+        attention::attention(self.level, self.exact, inputs, &mut out[queries..]);
         Ok(())
     }
 

@@ -219,20 +219,23 @@ impl Dense {
         out: impl Fn(usize) -> &'b mut [f32],
     ) {
         let (width, n, rows) = (self.width, matrix.len() / self.width, factors.len());
+        self.sums.clear();
+        self.sums.resize(rows * width, 0.0);
+        let c = Rows { at: self.sums.as_mut_ptr(), stride: width };
         if let (Some(token), Some(_)) = (level.bf16(), K::as_bf16(kept(0))) {
             bf16::pack(level, matrix, width, &mut self.panel);
-            let x = |i: usize| K::as_bf16(kept(i)).unwrap_or_default();
-            return bf16::accumulate(token, &self.panel, n, factors, x, out);
+            let x = |i: usize| (K::as_bf16(kept(i)).unwrap_or_default(), factors[i]);
+            // SAFETY: `[rows, width]`.
+            unsafe { bf16::accumulate(token, &self.panel, (n, width), x, rows, c) };
+        } else {
+            self.p.resize(rows * n, 0.0);
+            for (i, (p, factor)) in self.p.chunks_exact_mut(n).zip(factors).enumerate() {
+                p.iter_mut().zip(kept(i)).for_each(|(p, kept)| *p = factor * kept.get());
+            }
+            let (a, b) = (Rows { at: self.p.as_ptr(), stride: n }, Rows { at: matrix.as_ptr(), stride: width });
+            // SAFETY: `[rows, n]`, `[n, width]` and `[rows, width]`.
+            unsafe { gemm(level, (rows, width, n), a, b, c, false) };
         }
-        self.p.resize(rows * n, 0.0);
-        self.sums.resize(rows * width, 0.0);
-        for (i, (p, factor)) in self.p.chunks_exact_mut(n).zip(factors).enumerate() {
-            p.iter_mut().zip(kept(i)).for_each(|(p, kept)| *p = factor * kept.get());
-        }
-        let (a, b) = (Rows { at: self.p.as_ptr(), stride: n }, Rows { at: matrix.as_ptr(), stride: width });
-        let c = Rows { at: self.sums.as_mut_ptr(), stride: width };
-        // SAFETY: `[rows, n]`, `[n, width]` and `[rows, width]`.
-        unsafe { gemm(level, (rows, width, n), a, b, c, false) };
         for (i, sums) in self.sums.chunks_exact(width).enumerate().take(rows) {
             math::add(level, sums, out(i));
         }

@@ -178,6 +178,8 @@ unsafe fn avx2<const ROWS: usize, const GROUPS: usize, const MINS: bool, const A
     width: usize,
 ) {
     let record = CODE_LINES + if MINS { 2 * GROUPS } else { GROUPS };
+    let ones = _mm256_set1_epi16(1);
+    let (each, adds) = (8 / GROUPS, if ADDS == 0 { 1 } else { ADDS });
     for half in 0..2 {
         let mut sums = [_mm256_setzero_ps(); ROWS];
         for block in 0..panel.columns / COLS {
@@ -185,21 +187,46 @@ unsafe fn avx2<const ROWS: usize, const GROUPS: usize, const MINS: bool, const A
             unsafe {
                 let lines = panel.lines.as_ptr().add(block * record);
                 let at = |i: usize| lines.add(i).cast::<u32>().add(8 * half);
-                let float = |i: usize| _mm256_load_ps(at(i).cast());
-                let w: [__m256i; 8] = std::array::from_fn(|i| _mm256_load_si256(at(i).cast()));
-                for (row, sum) in rows.iter().zip(&mut sums) {
-                    let x = row.x.add(block * (FIXED + GROUPS));
-                    let dx = _mm256_set1_ps(f32::from_bits(*x.add(COLS / 4) as u32));
-                    for g in 0..GROUPS {
-                        let correction = *x.add(FIXED + g);
-                        let plain = MINS || ADDS == 0;
-                        let start = if plain { _mm256_setzero_si256() } else { _mm256_set1_epi32(correction) };
-                        let dot = dot_avx2::<GROUPS, ADDS>(&w, x, g, start);
-                        let scale = _mm256_mul_ps(float(CODE_LINES + g), dx);
-                        *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);
-                        if MINS {
-                            let min = float(CODE_LINES + GROUPS + g);
-                            *sum = _mm256_fnmadd_ps(min, _mm256_set1_ps(f32::from_bits(correction as u32)), *sum);
+                let x: [*const i32; ROWS] = std::array::from_fn(|r| rows[r].x.add(block * (FIXED + GROUPS)));
+                for g in 0..GROUPS {
+                    let mut dots = [_mm256_setzero_si256(); ROWS];
+                    if !MINS && ADDS != 0 {
+                        for r in 0..ROWS {
+                            dots[r] = _mm256_set1_epi32(*x[r].add(FIXED + g));
+                        }
+                    }
+                    for part in 0..each / adds {
+                        let mut pairs = [_mm256_setzero_si256(); ROWS];
+                        for i in 0..adds {
+                            let i = g * each + part * adds + i;
+                            let w = _mm256_load_si256(at(i).cast());
+                            // Only for 8 bits: code - 128, and its magnitude.
+                            let code = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+                            let magnitude = _mm256_abs_epi8(code);
+                            for r in 0..ROWS {
+                                let q = _mm256_set1_epi32(*x[r].add(i));
+                                let two = if ADDS == 0 {
+                                    _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(q, code))
+                                } else {
+                                    _mm256_maddubs_epi16(w, q)
+                                };
+                                pairs[r] = _mm256_add_epi16(pairs[r], two);
+                            }
+                        }
+                        for r in 0..ROWS {
+                            dots[r] = _mm256_add_epi32(dots[r], _mm256_madd_epi16(pairs[r], ones));
+                        }
+                    }
+                    let scale = _mm256_load_ps(at(CODE_LINES + g).cast());
+                    for r in 0..ROWS {
+                        let dx = _mm256_set1_ps(f32::from_bits(*x[r].add(COLS / 4) as u32));
+                        sums[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r]), _mm256_mul_ps(scale, dx), sums[r]);
+                    }
+                    if MINS {
+                        let min = _mm256_load_ps(at(CODE_LINES + GROUPS + g).cast());
+                        for r in 0..ROWS {
+                            let sum = _mm256_set1_ps(f32::from_bits(*x[r].add(FIXED + g) as u32));
+                            sums[r] = _mm256_fnmadd_ps(min, sum, sums[r]);
                         }
                     }
                 }
@@ -215,38 +242,4 @@ unsafe fn avx2<const ROWS: usize, const GROUPS: usize, const MINS: bool, const A
             }
         }
     }
-}
-
-/// `start` and the dot products of group `g`.
-///
-/// # Safety
-/// 32 numbers at `q` are readable.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn dot_avx2<const GROUPS: usize, const ADDS: usize>(
-    w: &[__m256i; 8],
-    q: *const i32,
-    g: usize,
-    start: __m256i,
-) -> __m256i {
-    let ones = _mm256_set1_epi16(1);
-    let mut dot = start;
-    let each = 8 / GROUPS;
-    let adds = ADDS.max(1);
-    for part in 0..each / adds {
-        let mut sum = _mm256_setzero_si256();
-        for (i, &w) in w.iter().enumerate().skip(g * each + part * adds).take(adds) {
-            // SAFETY: i < 8.
-            let q = unsafe { _mm256_set1_epi32(q.add(i).read_unaligned()) };
-            let pairs = if ADDS == 0 {
-                let code = _mm256_xor_si256(w, _mm256_set1_epi8(-128)); // code - 128
-                _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(q, code))
-            } else {
-                _mm256_maddubs_epi16(w, q)
-            };
-            sum = _mm256_add_epi16(sum, pairs);
-        }
-        dot = _mm256_add_epi32(dot, _mm256_madd_epi16(sum, ones));
-    }
-    dot
 }
