@@ -213,6 +213,38 @@ fn attention_under_every_mask() {
     }
 }
 
+/// Attention of a backend that is not exact. Where it multiplies BF16 numbers, a score of 48 products of at most 1 is off by
+/// independent roundings of up to 2^-8 each, sqrt(48) * 2^-8 = 0.03 if all were as large as can be; probabilities move by as
+/// much of themselves, and results, means of values around zero, by a part of that. 0.01 is twice the largest seen.
+#[test]
+fn attention_in_16_bits() {
+    let (heads, kv_heads, dim) = (6, 2, 48);
+    for (mask, rows, start, window) in
+        [(Mask::Canvas, 70, 90, Some(33)), (Mask::Causal, 150, 200, Some(64)), (Mask::Canvas, 1, 0, None)]
+    {
+        let mut r = Numbers(9);
+        let (q, k, v) = (r.vec(rows * heads * dim), r.vec(rows * kv_heads * dim), r.vec(rows * kv_heads * dim));
+        let capacity = window.map_or(start.max(1), |w| w - 1 + 50);
+        let old = r.vec(start * kv_heads * dim);
+        let shape = AttentionShape { first_row: 0, rows, start, heads, kv_heads, head_dim: dim, window, mask };
+        let run = |b: &Cpu| {
+            let empty = || b.kv_buffer(KvType::F16, kv_heads * capacity * dim, "test").unwrap();
+            let mut cache = KvLayer { k: empty(), v: empty(), capacity, kv_heads, head_dim: dim, kind: KvType::F16 };
+            b.kv_append(&upload(b, &old), &upload(b, &old), start, 0, &mut cache).unwrap();
+            let mut out = b.buffer(rows * heads * dim, "test").unwrap();
+            b.attention(&upload(b, &q), &upload(b, &k), &upload(b, &v), &cache, &shape, &mut out).unwrap();
+            out
+        };
+        for level in CpuLevel::available() {
+            let want = run(&Cpu::new(1, level).unwrap().exact(true));
+            let got = [1, 2].map(|threads| run(&Cpu::new(threads, level).unwrap()));
+            assert!(got[0] == got[1], "{}: threads change results", level.name());
+            assert_close(&format!("attention {mask:?} in 16 bits, {}", level.name()), &got[0], &want, 1e-2);
+            assert!((got[0] != want) == level.bf16().is_some(), "{}: BF16 or not", level.name());
+        }
+    }
+}
+
 #[test]
 fn experts_fused_and_split() {
     for (rows, experts, top_k, ffn, hidden) in [(1, 4, 2, 32, 32), (50, 8, 3, 70, 33), (200, 5, 5, 32, 64)] {

@@ -19,12 +19,22 @@ fn padded(n: usize) -> usize {
 
 /// Packs `b` `[k, n]`, rounded: for each 64 columns `[k / 2, 64]` words. An odd k and columns that are missing give zeros.
 pub fn pack(level: CpuLevel, b: &[f32], n: usize, out: &mut Vec<u32>) {
-    let pairs = (b.len() / n).div_ceil(2);
+    pack_with(level, b.len() / n, n, |i, row| row.copy_from_slice(&b[i * n..][..n]), out);
+}
+
+/// The same for a matrix `[k, n]` whose rows `row` makes.
+pub fn pack_with(level: CpuLevel, k: usize, n: usize, row: impl Fn(usize, &mut [f32]), out: &mut Vec<u32>) {
+    let pairs = k.div_ceil(2);
     out.resize(pairs * padded(n), 0);
-    let zeros = vec![0.0; n];
-    for (i, rows) in b.chunks(2 * n).enumerate() {
-        let (low, high) = rows.split_at(n);
-        let high = if high.is_empty() { &zeros } else { high };
+    let mut two = vec![0.0; 2 * n];
+    for i in 0..pairs {
+        let (low, high) = two.split_at_mut(n);
+        row(2 * i, low);
+        if 2 * i + 1 < k {
+            row(2 * i + 1, high)
+        } else {
+            high.fill(0.0)
+        }
         for (strip, (low, high)) in low.chunks(COLS).zip(high.chunks(COLS)).enumerate() {
             pack_pair(level, low, high, &mut out[(strip * pairs + i) * COLS..][..COLS]);
         }

@@ -47,7 +47,8 @@ pub fn accumulate<K: Kept>(
 ) {
     let hidden = embedding.cols;
     let plans = plan(sweep, rows, scale, dropped);
-    let width = if embedding.block() > 128 { 256 } else { 128 };
+    // Wide, for each task reads its part of every embedding; no sum depends on it.
+    let width = (hidden / rayon::current_num_threads()).next_multiple_of(embedding.block().max(64)).min(hidden);
     assert!(soft.len() >= rows.len() * hidden);
     let shared = Shared::new(soft);
     let dense: usize = plans.iter().map(|plan| plan.dense.len() * TILE + 4 * plan.single.len()).sum();
@@ -174,24 +175,21 @@ unsafe fn columns_of<K: Kept>(
     let part =
         |row: u32| unsafe { std::slice::from_raw_parts_mut(soft.at(row as usize * hidden + columns.start), width) };
     (0..rows.len() as u32).for_each(|row| part(row).fill(0.0));
-    let mut decoded = vec![0.0; TILE * width];
+    let mut one = vec![0.0; width];
     let mut dense = Dense::new(width);
     for (tile, plan) in plans.iter().enumerate() {
         let first = tile * TILE;
         if !plan.dense.is_empty() {
             let n = (sweep.vocab - first).min(TILE);
-            for (i, row) in decoded.chunks_exact_mut(width).take(n).enumerate() {
-                embedding.decode(first + i, columns.start, row);
-            }
+            let row = |i: usize, to: &mut [f32]| embedding.decode(first + i, columns.start, to);
             let factors: Vec<f32> =
                 plan.dense.iter().map(|&row| factor(sweep, rows, row as usize, tile, scale)).collect();
             let kept = |i: usize| &sweep.kept(plan.dense[i] as usize)[first..first + n];
-            dense.product(level, &factors, kept, &decoded[..n * width], |i| part(plan.dense[i]));
+            dense.product(level, &factors, kept, (n, &row), |i| part(plan.dense[i]));
         }
         for same in plan.single.chunk_by(|a, b| a.0 == b.0) {
-            let row = &mut decoded[..width];
-            embedding.decode(same[0].0 as usize, columns.start, row);
-            same.iter().for_each(|&(_, to, p)| math::add_scaled(level, row, p, part(to)));
+            embedding.decode(same[0].0 as usize, columns.start, &mut one);
+            same.iter().for_each(|&(_, to, p)| math::add_scaled(level, &one, p, part(to)));
         }
     }
 }
@@ -200,39 +198,42 @@ unsafe fn columns_of<K: Kept>(
 struct Dense {
     width: usize,
     panel: Vec<u32>,
+    matrix: Vec<f32>,
     p: Vec<f32>,
     sums: Vec<f32>,
 }
 
 impl Dense {
     fn new(width: usize) -> Self {
-        Dense { width, panel: Vec::new(), p: Vec::new(), sums: Vec::new() }
+        Dense { width, panel: Vec::new(), matrix: Vec::new(), p: Vec::new(), sums: Vec::new() }
     }
 
-    /// `out(i) += factors[i] * kept(i) * matrix`, matrix `[tokens, width]`.
+    /// `out(i) += factors[i] * kept(i) * matrix`, of whose n rows `row` makes one.
     fn product<'a, 'b, K: Kept>(
         &mut self,
         level: CpuLevel,
         factors: &[f32],
         kept: impl Fn(usize) -> &'a [K],
-        matrix: &[f32],
+        (n, row): (usize, &impl Fn(usize, &mut [f32])),
         out: impl Fn(usize) -> &'b mut [f32],
     ) {
-        let (width, n, rows) = (self.width, matrix.len() / self.width, factors.len());
+        let (width, rows) = (self.width, factors.len());
         self.sums.clear();
         self.sums.resize(rows * width, 0.0);
         let c = Rows { at: self.sums.as_mut_ptr(), stride: width };
         if let (Some(token), Some(_)) = (level.bf16(), K::as_bf16(kept(0))) {
-            bf16::pack(level, matrix, width, &mut self.panel);
+            bf16::pack_with(level, n, width, row, &mut self.panel);
             let x = |i: usize| (K::as_bf16(kept(i)).unwrap_or_default(), factors[i]);
             // SAFETY: `[rows, width]`.
             unsafe { bf16::accumulate(token, &self.panel, (n, width), x, rows, c) };
         } else {
+            self.matrix.resize(n * width, 0.0);
+            self.matrix.chunks_exact_mut(width).enumerate().for_each(|(i, to)| row(i, to));
             self.p.resize(rows * n, 0.0);
             for (i, (p, factor)) in self.p.chunks_exact_mut(n).zip(factors).enumerate() {
                 p.iter_mut().zip(kept(i)).for_each(|(p, kept)| *p = factor * kept.get());
             }
-            let (a, b) = (Rows { at: self.p.as_ptr(), stride: n }, Rows { at: matrix.as_ptr(), stride: width });
+            let (a, b) = (Rows { at: self.p.as_ptr(), stride: n }, Rows { at: self.matrix.as_ptr(), stride: width });
             // SAFETY: `[rows, n]`, `[n, width]` and `[rows, width]`.
             unsafe { gemm(level, (rows, width, n), a, b, c, false) };
         }
