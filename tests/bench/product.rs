@@ -3,12 +3,13 @@
 //!
 //! GOPS count a multiplication and an addition as two.
 
+mod inputs;
+
 use dgemma::backend::cpu::Cpu;
 use dgemma::backend::{Backend, ExpertWeights};
 use dgemma::cpu_level::CpuLevel;
-use dgemma::gguf::{Bytes, Tensor};
 use dgemma::quant::{self, Format};
-use std::sync::Arc;
+use inputs::{numbers, weight};
 use std::time::Instant;
 
 const HIDDEN: usize = 2816;
@@ -35,25 +36,6 @@ fn main() {
             }
         }
     }
-}
-
-/// A weight of random blocks with scales that are ordinary numbers.
-fn weight(cpu: &Cpu, format: &'static Format, shape: &[usize]) -> <Cpu as Backend>::Weight {
-    let n: usize = shape.iter().product();
-    let values: Vec<f32> =
-        (0..n.min(1 << 20)).map(|i| (i.wrapping_mul(2654435761) >> 8 & 0xffff) as f32 / 65536.0 - 0.5).collect();
-    let mut pool = vec![0; values.len() / format.block * format.block_bytes];
-    (format.encode)(&values, None, &mut pool);
-    let bytes = n / format.block * format.block_bytes;
-    let data: Vec<u8> = pool.iter().copied().cycle().take(bytes).collect();
-    let data = Bytes::new(Arc::new(data), 0, bytes);
-    cpu.weight(Tensor { name: "w".into(), shape: shape.to_vec(), format, data }).unwrap()
-}
-
-fn numbers(cpu: &Cpu, n: usize) -> Vec<f32> {
-    let mut x = cpu.buffer(n, "x").unwrap();
-    x.iter_mut().enumerate().for_each(|(i, x)| *x = (i * 7919 % 1000) as f32 / 500.0 - 1.0);
-    x
 }
 
 /// A projection to 4096.

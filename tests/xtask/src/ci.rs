@@ -1,8 +1,8 @@
 //! Every check. A step is a name and a function; steps with files of their own: `python.rs`,
-//! `installed.rs`, `go.rs`, `node.rs`.
+//! `installed.rs`, `go.rs`, `guard.rs`, `node.rs`.
 
 use crate::tools::{Outcome, cargo, need, root, run};
-use crate::{go, installed, node, python};
+use crate::{go, guard, installed, node, python};
 use std::process::Command;
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ pub fn ci() -> Outcome {
         ("tests", tests),
         ("C programs under valgrind", under_valgrind),
         ("documentation", documentation),
+        ("instructions of kernels", || guard::guard(false)),
         ("files in other readers", python::files_in_other_readers),
         ("programs with the installed library", installed::programs_outside),
         ("Go", go::package_and_examples),

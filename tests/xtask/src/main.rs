@@ -1,12 +1,14 @@
 //! Project chores. `cargo xtask ci` runs every check; `go`, `node` and `installed` are the steps of it for the bindings and
 //! the installed library; `install --prefix DIR` installs. `header` writes `include/dgemma.h` anew, `abi` the lists that
-//! guard it (`tests/abi`).
+//! guard it (`tests/abi`). `guard` counts instructions of the hot kernels and compares them with `tests/bench/guard.csv`,
+//! `guard-write` writes that anew.
 //!
 //! Needs a Rust toolchain, a C compiler and Python 3 (with its venv module); what else the checks need it installs, Python
 //! packages under `target/`, programs with the system's packages.
 
 mod ci;
 mod go;
+mod guard;
 mod install;
 mod installed;
 mod node;
@@ -26,7 +28,12 @@ fn main() -> ExitCode {
         "installed" => installed::programs_outside(),
         "header" => write_anew("header", "DGEMMA_WRITE_HEADER"),
         "abi" => write_anew("abi", "DGEMMA_WRITE_ABI"),
-        _ => Err("usage: cargo xtask ci | go | node | install --prefix DIR | installed | header | abi".into()),
+        "guard" => guard::guard(false),
+        "guard-write" => guard::guard(true),
+        _ => Err(
+            "usage: cargo xtask ci | go | node | install --prefix DIR | installed | guard | guard-write | header | abi"
+                .into(),
+        ),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
