@@ -29,6 +29,8 @@ pub struct Options {
     pub allow_requantize: bool,
     /// Read the result back before it gets its name, and compare it with the input.
     pub verify: bool,
+    /// Of made-up models only: how differently their experts are liked; 0: all about the same. See `synth_weights.rs`.
+    pub router_skew: f32,
     /// Which columns matter; some mixes choose other types with it.
     pub imatrix: Option<Arc<Imatrix>>,
 }

@@ -72,6 +72,9 @@ enum Command {
         /// Another seed, another file
         #[arg(long, default_value_t = 0)]
         seed: u64,
+        /// How differently experts are liked: 0, all about the same; 1, a few get most of the work
+        #[arg(long, default_value_t = 0.0)]
+        router_skew: f32,
         #[command(flatten)]
         types: TypeArguments,
         /// The model's name, stored as general.name [default: synthetic]
@@ -212,6 +215,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 allow_requantize,
                 verify,
                 imatrix: imatrix.map(Arc::new),
+                router_skew: 0.0,
             };
             match out.filter(|_| !dry_run) {
                 Some(out) => convert::run(&input, &out, &options),
@@ -219,10 +223,10 @@ fn run(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Plan { shape, types } => dry_run::of_shape(&shapes::named(&shape)?, &types.parse()?, &mut stdout),
-        Command::Synth { out, shape, seed, types, name, split_max_size, threads } => {
+        Command::Synth { out, shape, seed, router_skew, types, name, split_max_size, threads } => {
             let split_max_bytes = split_max_size.unwrap_or_default();
             let types = types.parse()?;
-            let options = convert::Options { types, name, split_max_bytes, threads, ..Default::default() };
+            let options = convert::Options { types, name, split_max_bytes, threads, router_skew, ..Default::default() };
             synth::run(&out, &shapes::named(&shape)?, seed, &options)
         }
         Command::Imatrix { model, out, texts, threads } => collect::run(&model, &out, &texts, threads),

@@ -17,7 +17,7 @@ pub fn run(out: &Path, config: &Config, seed: u64, options: &Options) -> Result<
 
 /// The keys and tensors of such a model.
 pub fn prepare(config: &Config, seed: u64, options: &Options) -> Result<Prepared> {
-    let mut weights = Weights::new(config, seed);
+    let mut weights = Weights::new(config, seed, options.router_skew);
     let step = |planned: plan::Planned| {
         let source = weights.source(&planned.expected, planned.chosen.format)?;
         Ok(Step { plan: planned.plan(), wanted: planned.chosen.wanted, source, importance: None })

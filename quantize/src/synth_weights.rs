@@ -22,13 +22,16 @@ const POOL: usize = 1 << 20;
 pub struct Weights<'a> {
     config: &'a Config,
     seed: u64,
+    /// The deviation of the logarithm of what an expert's router row is multiplied with. Rows with large numbers win more
+    /// often, as in trained models, where few experts get most of the work.
+    router_skew: f32,
     pools: HashMap<(u32, u32, usize), Arc<Pool>>,
 }
 
 impl<'a> Weights<'a> {
     /// Weights for a model of this shape.
-    pub fn new(config: &'a Config, seed: u64) -> Weights<'a> {
-        Weights { config, seed, pools: HashMap::new() }
+    pub fn new(config: &'a Config, seed: u64, router_skew: f32) -> Weights<'a> {
+        Weights { config, seed, router_skew, pools: HashMap::new() }
     }
 
     /// The elements of `tensor`, stored as `format`.
@@ -36,6 +39,12 @@ impl<'a> Weights<'a> {
         let key = random::key(self.seed, &tensor.name);
         if let Origin::Generated(values) = &tensor.origin {
             return Ok(Box::new(Generated { name: tensor.name.clone(), values: values.clone() }));
+        }
+        if let [.., columns] = tensor.shape[..]
+            && self.router_skew > 0.0
+            && tensor.name.ends_with("ffn_gate_inp.weight")
+        {
+            return Ok(Box::new(Generated { name: tensor.name.clone(), values: self.skewed(tensor, key, columns) }));
         }
         if let [.., columns] = tensor.shape[..]
             && tensor.shape.len() >= 2
@@ -65,6 +74,14 @@ impl<'a> Weights<'a> {
             "layer_output_scale" | "enc_layer_output_scale" => random::uniform(key, n, 0.9, 1.0),
             _ => around(1.0),
         }
+    }
+
+    /// A router whose rows have different sizes.
+    fn skewed(&self, tensor: &Expected, key: u64, columns: usize) -> Vec<f32> {
+        let deviation = deviation(&tensor.name, columns);
+        let size = |expert: u64| deviation * (self.router_skew * random::normal(!key, expert)).exp();
+        let count = tensor.shape.iter().product::<usize>() as u64;
+        (0..count).map(|n| size(n / columns as u64) * random::normal(key, n)).collect()
     }
 
     fn pool(&mut self, format: &'static Format, deviation: f32, columns: usize) -> Result<Arc<Pool>> {

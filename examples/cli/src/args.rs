@@ -204,6 +204,9 @@ pub struct BenchArgs {
     /// Types of the weights of such a model.
     #[arg(long = "type", default_value = "Q4_0", requires = "shape")]
     pub types: String,
+    /// How its rows fall on its experts: evenly at random, or as unevenly as in the built-in model.
+    #[arg(long, value_enum, default_value_t = Routing::Random, requires = "shape")]
+    pub routing: Routing,
     /// Where to put it, or where it already is; otherwise it is a temporary file.
     #[arg(long, requires = "shape")]
     pub file: Option<PathBuf>,
@@ -247,6 +250,13 @@ pub struct BenchArgs {
     /// Print the same as lines of `what,value`.
     #[arg(long)]
     pub csv: bool,
+}
+
+/// How uneven routing is.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Routing {
+    Random,
+    Model,
 }
 
 /// [`KvType`] as it is typed.

@@ -19,6 +19,7 @@ use crate::backend::host_weight::HostWeight;
 use crate::backend::{HeadParams, HeadStats, HeadWeights};
 use crate::cpu_level::CpuLevel;
 use crate::error::Result;
+use std::time::Instant;
 
 /// Memory for exponentials.
 pub const GROUP_BYTES: usize = 51 << 20;
@@ -77,7 +78,9 @@ pub fn head<K: Kept>(
         all.sampled.extend(sampled);
         let soft = &mut soft[these.start * hidden..these.end * hidden];
         if keep {
-            soft::accumulate(level, embedding, &sweep, &statistics, params.soft_scale, dropped, soft);
+            let clock = Instant::now();
+            all.soft_terms += soft::accumulate(level, embedding, &sweep, &statistics, params.soft_scale, dropped, soft);
+            all.soft_time += clock.elapsed();
         } else {
             soft.fill(0.0);
         }

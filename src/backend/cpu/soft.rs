@@ -35,7 +35,7 @@ struct Plan {
     single: Vec<(u32, u32, f32)>,
 }
 
-/// One group of rows: `soft` `[rows, hidden]`, of which the sweep's rows are written.
+/// One group of rows: `soft` `[rows, hidden]`, of which the sweep's rows are written. How many (row, token) pairs that took.
 pub fn accumulate<K: Kept>(
     level: CpuLevel,
     embedding: &HostWeight,
@@ -44,7 +44,7 @@ pub fn accumulate<K: Kept>(
     scale: f32,
     dropped: f64,
     soft: &mut [f32],
-) {
+) -> u64 {
     let hidden = embedding.cols;
     let plans = plan(sweep, rows, scale, dropped);
     // Wide, for each task reads its part of every embedding; no sum depends on it.
@@ -57,6 +57,8 @@ pub fn accumulate<K: Kept>(
         // SAFETY: these columns of soft belong to this task alone.
         unsafe { columns_of(level, embedding, sweep, rows, scale, &plans, columns, shared) };
     });
+    let tokens = |tile: usize| (sweep.vocab - tile * TILE).min(TILE);
+    plans.iter().enumerate().map(|(tile, plan)| (plan.dense.len() * tokens(tile) + plan.single.len()) as u64).sum()
 }
 
 /// Probability of a kept exponential of this tile, times scale.

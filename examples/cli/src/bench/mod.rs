@@ -10,7 +10,7 @@ mod memory;
 mod report;
 mod work;
 
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, Routing};
 use crate::{Result, builtin, model};
 use ceilings::Ceilings;
 use dgemma::cpu_level::CpuLevel;
@@ -27,6 +27,8 @@ const STEPS_OF_SHAPES: u32 = 4;
 /// With a model that has its own text to write.
 const STEPS: u32 = 16;
 const GENERATIONS: u32 = 20;
+/// With this skew of the router, as large a share of the experts is touched by a first step as in the built-in model.
+const MODEL_SKEW: f32 = 1.0;
 /// What the built-in model was trained on.
 const BUILT_IN_PROMPT: &str = "Reverse: garden";
 
@@ -93,7 +95,9 @@ impl Made {
         let keep = args.file.is_some();
         let made = Made { path: args.file.clone().unwrap_or_else(|| std::env::temp_dir().join(name)), keep };
         if !(keep && made.path.exists()) {
-            synth::run(&made.path, &shapes::named(shape)?, 0, &Options::of_type(&args.types)?)?;
+            let router_skew = if args.routing == Routing::Model { MODEL_SKEW } else { 0.0 };
+            let options = Options { router_skew, ..Options::of_type(&args.types)? };
+            synth::run(&made.path, &shapes::named(shape)?, 0, &options)?;
         }
         Ok(made)
     }

@@ -184,7 +184,10 @@ fn peak_of(run: &Run, phase: Phase) -> (&'static str, Ceiling) {
         _ => ("f32", run.ceilings.f32),
     };
     match phase {
-        Phase::SoftEmbedding => ("f32", run.ceilings.f32),
+        Phase::SoftEmbedding => match run.ceilings.bf16 {
+            Some(bf16) if !run.exact => ("bf16", bf16),
+            _ => ("f32", run.ceilings.f32),
+        },
         _ if !run.exact && format.is_some_and(|f| f.codes.is_some()) => ("int8", run.ceilings.int8),
         _ => float,
     }
