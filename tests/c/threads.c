@@ -12,9 +12,13 @@
 #ifdef LIGHT /* for tools that make everything fifty times slower */
 #define THREADS 5
 #define STEPS 1
+#define TOKENS 4
+#define ROUNDS 1
 #else
 #define THREADS 16
 #define STEPS 4
+#define TOKENS 100
+#define ROUNDS 3
 #endif
 #define CANCELLERS 2
 
@@ -56,8 +60,8 @@ static dgemma_stop_reason generate(struct job *job, struct said *said) {
     s.max_steps = STEPS;
     p.sampler = &s;
     p.seed = job->seed;
-    p.max_tokens = 100;
-    p.flags = DGEMMA_GENERATE_IGNORE_END;
+    p.max_tokens = TOKENS;
+    p.flags = DGEMMA_GENERATE_IGNORE_END | DGEMMA_GENERATE_ADAPTIVE_LAST_CANVAS;
     p.on_tokens = hear_tokens;
     p.user_data = said;
     said->len = 0;
@@ -83,7 +87,7 @@ static void *together(void *argument) {
 
 static void *under_fire(void *argument) {
     struct job *job = argument;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < ROUNDS; i++) {
         dgemma_stop_reason reason = generate(job, &job->together);
         CHECK(reason == DGEMMA_STOP_REASON_MAX_TOKENS || reason == DGEMMA_STOP_REASON_CANCELLED);
         CHECK(begins(&job->alone, &job->together));
@@ -130,8 +134,8 @@ int main(int argc, char **argv) {
         OK(dgemma_canceller_create(job->context, &job->canceller));
         generate(job, &job->alone);
     }
-    CHECK(jobs[0].alone.len == 100);
-    CHECK(!same(&jobs[0].alone, &jobs[4].alone)); /* one question, two seeds */
+    CHECK(jobs[0].alone.len == TOKENS);
+    CHECK(STEPS == 1 || !same(&jobs[0].alone, &jobs[4].alone)); /* one question, two seeds */
 
     run_all(together);
     for (int i = 0; i < THREADS; i++) CHECK(same(&jobs[i].alone, &jobs[i].together));
@@ -149,7 +153,7 @@ int main(int argc, char **argv) {
         dgemma_canceller_free(jobs[i].canceller);
         dgemma_context_free(jobs[i].context);
     }
-    CHECK(stopped > 0 && stopped + whole == 3 * THREADS);
+    CHECK((ROUNDS == 1 || stopped > 0) && stopped + whole == ROUNDS * THREADS);
     dgemma_model_free(model);
     printf("%u of %u generations stopped; ", stopped, stopped + whole);
     return finish();
