@@ -2,7 +2,7 @@
 //! over the tokens that matter (`soft.rs`).
 //!
 //! Rows go in groups, so that the exponentials of a group, which the soft embedding needs once the sums are known, fit into
-//! 51 MB; at the real size (262,144 tokens) that is 96 rows in BF16, or 48 in f32 where the backend is exact. A group
+//! 34 MB; at the real size (262,144 tokens) that is 64 rows in BF16, or 32 in f32 where the backend is exact. A group
 //! unpacks the matrix again, which costs as much as the products of some 5 rows.
 //!
 //! The draw by inverse CDF walks the sums of runs of 64 tokens to the run where the cumulative probability passes u, and
@@ -22,7 +22,7 @@ use crate::error::Result;
 use std::time::Instant;
 
 /// Memory for exponentials.
-pub const GROUP_BYTES: usize = 51 << 20;
+pub const GROUP_BYTES: usize = 34_000_000;
 
 /// Soft-capped logits to `out` `[rows, vocab]`.
 pub fn logits(

@@ -3,7 +3,7 @@
 //!
 //! The exponentials that a sweep kept become probabilities by one factor per row and tile. Of each row, tokens are left out
 //! that together have at most a probability of [`DROPPED`]: first whole runs of 64 tokens by their sums, then single tokens,
-//! both below powers of two found by adding up what lies under them. A row that keeps more than a quarter of a tile takes
+//! both below powers of two found by adding up what lies under them. A row that keeps more than an eighth of a tile takes
 //! part in a dense product for that tile, in BF16 where the processor has it; the other tokens are single multiply-adds
 //! of embedding rows, each decoded once for all rows that need it. So the cost falls as distributions become sharp.
 //!
@@ -23,8 +23,8 @@ use crate::cpu_level::CpuLevel;
 pub const DROPPED: f64 = 1e-6;
 
 /// Tokens of a tile from which a row takes part in the dense product. A multiply-add of its own costs four to five times
-/// one of a dense product.
-const DENSE: usize = TILE / 4;
+/// one of a dense product; half of that bounds the lists at 25 MB for 64 rows of 262,144 tokens.
+const DENSE: usize = TILE / 8;
 
 /// What a tile has to do.
 #[derive(Default)]
