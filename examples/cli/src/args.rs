@@ -204,7 +204,7 @@ pub struct BenchArgs {
     /// Types of the weights of such a model.
     #[arg(long = "type", default_value = "Q4_0", requires = "shape")]
     pub types: String,
-    /// How its rows fall on its experts: evenly at random, or as unevenly as in the built-in model.
+    /// How its rows fall on its experts: evenly at random, or about as unevenly as in the built-in model.
     #[arg(long, value_enum, default_value_t = Routing::Random, requires = "shape")]
     pub routing: Routing,
     /// Where to put it, or where it already is; otherwise it is a temporary file.

