@@ -246,6 +246,11 @@
 #define DGEMMA_BACKEND_REFERENCE 1
 
 /**
+ * dgemma_model_params.backend: an NVIDIA GPU of compute capability 8.0 or newer, with driver 580 or newer.
+ */
+#define DGEMMA_BACKEND_CUDA 2
+
+/**
  * dgemma_generate_params.prompt_kind: the prompt is a user's message, put into the model's chat template.
  */
 #define DGEMMA_PROMPT_CHAT 0
@@ -367,6 +372,11 @@ enum dgemma_status
    * Another call is using the object: on another thread, or further up this one, whose callback you are in. Wait for it.
    */
   DGEMMA_STATUS_BUSY = 12,
+  /**
+   * The GPU or its driver failed, or there is none that can be used; the text names the driver's call. After a failure
+   * during a generation, free the objects of the call.
+   */
+  DGEMMA_STATUS_DEVICE = 13,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -452,7 +462,7 @@ typedef struct dgemma_device_info {
    */
   uint32_t backend;
   /**
-   * Processor cores that the process may use; 0 where that says nothing.
+   * Processor cores that the process may use, or a GPU's multiprocessors; 0 where that says nothing.
    */
   uint32_t cores;
   /**
@@ -460,7 +470,7 @@ typedef struct dgemma_device_info {
    */
   uint64_t memory_bytes;
   /**
-   * Of which free when asked; 0: unknown.
+   * Of which free when asked, of a GPU all of it; 0: unknown.
    */
   uint64_t free_bytes;
   /**
@@ -489,7 +499,7 @@ typedef struct dgemma_model_params {
    */
   size_t struct_size;
   /**
-   * DGEMMA_BACKEND_CPU (0) or DGEMMA_BACKEND_REFERENCE.
+   * DGEMMA_BACKEND_CPU (0), DGEMMA_BACKEND_REFERENCE or DGEMMA_BACKEND_CUDA.
    */
   uint32_t backend;
   /**
@@ -518,14 +528,19 @@ typedef struct dgemma_model_params {
    */
   size_t error_text_cap;
   /**
-   * 1: DGEMMA_BACKEND_CPU computes all products in f32. 0: those with quantized weights round their other operand to 8
-   * bits, which is several times faster and moves logits a little. The text of a seed differs between the two.
+   * 1: DGEMMA_BACKEND_CPU computes all products in f32, DGEMMA_BACKEND_CUDA as accurately. 0: those with quantized weights
+   * round their other operand to 8 bits, which is several times faster and moves logits a little; DGEMMA_BACKEND_CUDA also
+   * rounds to bf16 where weights are floats of 16 bits. The text of a seed differs between the two.
    */
   uint32_t exact;
   /**
    * DGEMMA_CPU_* that DGEMMA_BACKEND_CPU uses; DGEMMA_CPU_BEST (0) but for comparisons.
    */
   uint32_t cpu_level;
+  /**
+   * Which GPU DGEMMA_BACKEND_CUDA uses, from 0: dgemma_device_describe(1 + device).
+   */
+  uint32_t device;
 } dgemma_model_params;
 
 /**
@@ -1164,16 +1179,20 @@ DGEMMA_API uint32_t dgemma_abi_version(void);
 
 /**
  * How the library was built and what it found here: one line of `key=value` pairs separated by spaces, e.g.
- * "version=0.1.0 abi=3 target=x86_64-linux backends=cpu,reference cpu=avx512". Keys may be added.
+ * "version=0.1.0 abi=3 target=x86_64-linux backends=cpu,reference,cuda cpu=avx512 kernels=embedded".
+ * Keys may be added. "kernels" (of the CUDA backend) is "embedded", or "sources" in a library that compiles them at run time.
  *
  * Lifetime: static; do not free it. Threads: any.
  */
-DGEMMA_API const char *dgemma_build_info(void);
+DGEMMA_API
+const char *dgemma_build_info(void);
 
 /**
- * How many devices dgemma_device_describe() knows. Threads: any.
+ * How many devices dgemma_device_describe() knows: the processor, then the GPUs that DGEMMA_BACKEND_CUDA can use, looked for
+ * at the first call. Threads: any.
  */
-DGEMMA_API size_t dgemma_device_count(void);
+DGEMMA_API
+size_t dgemma_device_count(void);
 
 /**
  * Describes device `index`, from 0.

@@ -93,6 +93,14 @@ pub enum Error {
     /// Another thread, or a callback, asked to stop.
     #[error("cancelled")]
     Cancelled,
+    /// The GPU, its driver or its run-time compiler refused.
+    #[error("{call}: {what}")]
+    Device {
+        /// The driver's call that failed.
+        call: &'static str,
+        /// What it answered and what was expected.
+        what: String,
+    },
     /// The library contradicted itself; a report with the message is welcome.
     #[error("internal error: {0}")]
     Internal(String),

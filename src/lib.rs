@@ -11,7 +11,7 @@
 //! | [`cpu_level`], [`error`], [`log`] | what the processor can do; one error type; a log sink that the host owns (the library itself never prints) |
 //! | [`quant`] | tensor formats, one per file: F32 ... Q4_K |
 //! | [`gguf`] | the file: header, metadata, tensor table, mapping, writer |
-//! | [`backend`] | what a device can do: one trait, a reference implementation and a fast CPU one |
+//! | [`backend`] | what a device can do: one trait, a reference implementation, a fast CPU one, a CUDA one |
 //! | [`tokenizer`] | vocabulary, encoding, decoding, chat templates |
 //! | [`model`] | shape, weights, and the one forward pass, generic over the backend |
 //! | [`sampler`] | logits statistics in, tokens out: schedule, acceptance, stopping, noise |

@@ -1,8 +1,8 @@
 //! What a device can do: the operations of the forward pass, and nothing about the model.
 //!
 //! The forward pass (`model/forward.rs`) is written once against [`Backend`]. [`mod@reference`] is slow and obvious, one
-//! operation per file: the oracle. [`cpu`] is fast. They do not know each other; tests compare them. [`recording`] is
-//! [`cpu`] with statistics of what goes into each weight.
+//! operation per file: the oracle. [`cpu`] is fast, `cuda` (a feature) runs on NVIDIA GPUs. They do not know each other; tests
+//! compare them. [`recording`] is [`cpu`] with statistics of what goes into each weight.
 //!
 //! Conventions: activations are f32, row-major, `[rows, width]` in the comments; `rows` counts tokens. Buffers may be
 //! longer than an operation needs; only the stated part is read or written. Operations check nothing but what memory
@@ -10,6 +10,8 @@
 //! only if its device fails.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod host_kv;
 pub mod host_weight;
 pub mod recording;
@@ -199,7 +201,8 @@ pub struct HeadStats {
     pub log_prob: Vec<f32>,
     /// Time spent on the soft embedding; zero if the backend cannot tell it from the rest.
     pub soft_time: Duration,
-    /// (row, token) pairs of which the soft embedding was made; all of them, unless small probabilities were left out.
+    /// (row, token) pairs of which the soft embedding was made; all of them, unless small probabilities were left out. Zero if
+    /// the backend does not count them.
     pub soft_terms: u64,
 }
 

@@ -2,7 +2,7 @@
 
 use super::buffer::output;
 use super::guard::guard;
-use super::params::DGEMMA_BACKEND_CPU;
+use super::params::{DGEMMA_BACKEND_CPU, DGEMMA_BACKEND_CUDA};
 use super::sized::{Growable, report};
 use super::status::dgemma_status;
 use crate::cpu_level::CpuLevel;
@@ -27,7 +27,8 @@ pub extern "C" fn dgemma_abi_version() -> u32 {
 }
 
 /// How the library was built and what it found here: one line of `key=value` pairs separated by spaces, e.g.
-/// "version=0.1.0 abi=3 target=x86_64-linux backends=cpu,reference cpu=avx512". Keys may be added.
+/// "version=0.1.0 abi=3 target=x86_64-linux backends=cpu,reference,cuda cpu=avx512 kernels=embedded".
+/// Keys may be added. "kernels" (of the CUDA backend) is "embedded", or "sources" in a library that compiles them at run time.
 ///
 /// Lifetime: static; do not free it. Threads: any.
 #[unsafe(no_mangle)]
@@ -37,11 +38,24 @@ pub extern "C" fn dgemma_build_info() -> *const c_char {
         let (version, debug) = (env!("CARGO_PKG_VERSION"), if cfg!(debug_assertions) { " debug=1" } else { "" });
         let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
         let cpu = CpuLevel::best().name();
+        let (cuda, kernels) = cuda();
         format!(
-            "version={version} abi={DGEMMA_ABI_VERSION} target={arch}-{os} backends=cpu,reference cpu={cpu}{debug}\0"
+            "version={version} abi={DGEMMA_ABI_VERSION} target={arch}-{os} backends=cpu,reference{cuda} \
+             cpu={cpu}{kernels}{debug}\0"
         )
     });
     info.as_ptr().cast()
+}
+
+/// What the line above says of the CUDA backend.
+#[cfg(feature = "cuda")]
+fn cuda() -> (&'static str, &'static str) {
+    (",cuda", if crate::backend::cuda::embedded() { " kernels=embedded" } else { " kernels=sources" })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> (&'static str, &'static str) {
+    ("", "")
 }
 
 /// Something that can run a model. Set struct_size before the call that fills it.
@@ -52,11 +66,11 @@ pub struct dgemma_device_info {
     pub struct_size: usize,
     /// The DGEMMA_BACKEND_* that runs on it.
     pub backend: u32,
-    /// Processor cores that the process may use; 0 where that says nothing.
+    /// Processor cores that the process may use, or a GPU's multiprocessors; 0 where that says nothing.
     pub cores: u32,
     /// Memory in bytes; 0: unknown.
     pub memory_bytes: u64,
-    /// Of which free when asked; 0: unknown.
+    /// Of which free when asked, of a GPU all of it; 0: unknown.
     pub free_bytes: u64,
     /// Its name, UTF-8 with a NUL behind it, cut if it is longer.
     pub name: [c_char; 128],
@@ -67,10 +81,37 @@ unsafe impl Growable for dgemma_device_info {
     const LEAST: usize = 160;
 }
 
-/// How many devices dgemma_device_describe() knows. Threads: any.
+/// How many devices dgemma_device_describe() knows: the processor, then the GPUs that DGEMMA_BACKEND_CUDA can use, looked for
+/// at the first call. Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn dgemma_device_count() -> usize {
-    1
+    1 + gpus().len()
+}
+
+/// The GPUs, looked for once.
+fn gpus() -> &'static [dgemma_device_info] {
+    static GPUS: OnceLock<Vec<dgemma_device_info>> = OnceLock::new();
+    GPUS.get_or_init(find_gpus)
+}
+
+#[cfg(feature = "cuda")]
+fn find_gpus() -> Vec<dgemma_device_info> {
+    // The driver's bindings panic where a driver lacks a call; such a one is none to us.
+    let found = std::panic::catch_unwind(crate::backend::cuda::devices).unwrap_or_default();
+    let info = |gpu: &crate::backend::cuda::DeviceInfo| dgemma_device_info {
+        struct_size: size_of::<dgemma_device_info>(),
+        backend: DGEMMA_BACKEND_CUDA,
+        cores: gpu.processors as u32,
+        memory_bytes: gpu.memory as u64,
+        free_bytes: gpu.free as u64,
+        name: text(&gpu.name),
+    };
+    found.iter().map(info).collect()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn find_gpus() -> Vec<dgemma_device_info> {
+    Vec::new()
 }
 
 /// Describes device `index`, from 0.
@@ -86,7 +127,7 @@ pub unsafe extern "C" fn dgemma_device_describe(index: usize, out: *mut dgemma_d
             return Err(Error::argument("index", what));
         }
         // SAFETY: the caller's promise.
-        unsafe { report(out, &processor()) }
+        unsafe { report(out, &index.checked_sub(1).map_or_else(processor, |gpu| gpus()[gpu])) }
     })
 }
 
@@ -101,18 +142,22 @@ fn processor() -> dgemma_device_info {
         let value = field(&memory, key)?;
         Some(value.split(' ').next()?.parse::<u64>().ok()? * 1024)
     };
-    let mut name = [0 as c_char; 128];
-    let text = field(&cpu, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    let end = text.floor_char_boundary(name.len() - 1);
-    for (to, from) in name.iter_mut().zip(&text.as_bytes()[..end]) {
-        *to = *from as c_char;
-    }
     dgemma_device_info {
         struct_size: size_of::<dgemma_device_info>(),
         backend: DGEMMA_BACKEND_CPU,
         cores: std::thread::available_parallelism().map_or(0, |n| n.get() as u32),
         memory_bytes: bytes("MemTotal").unwrap_or(0),
         free_bytes: bytes("MemAvailable").unwrap_or(0),
-        name,
+        name: text(field(&cpu, "model name").as_deref().unwrap_or(std::env::consts::ARCH)),
     }
+}
+
+/// A text as it lies in a device's description: cut if need be, with a zero behind it.
+fn text(from: &str) -> [c_char; 128] {
+    let mut to = [0 as c_char; 128];
+    let end = from.floor_char_boundary(to.len() - 1);
+    for (to, from) in to.iter_mut().zip(&from.as_bytes()[..end]) {
+        *to = *from as c_char;
+    }
+    to
 }

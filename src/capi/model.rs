@@ -2,7 +2,7 @@
 
 use super::buffer::{give_text, output, required, utf8};
 use super::guard::{Caller, guard, guard_with};
-use super::params::{DGEMMA_BACKEND_CPU, DGEMMA_BACKEND_REFERENCE};
+use super::params::{DGEMMA_BACKEND_CPU, DGEMMA_BACKEND_CUDA, DGEMMA_BACKEND_REFERENCE};
 use super::sized::{self, Growable};
 use super::status::dgemma_status;
 use crate::cpu_level::{Avx2, Avx512, Avx512Vnni, CpuLevel};
@@ -43,7 +43,7 @@ pub const DGEMMA_CPU_AVX512_VNNI: u32 = 4;
 pub struct dgemma_model_params {
     /// Size of this struct as the program knows it, in bytes; set by dgemma_model_params_init().
     pub struct_size: usize,
-    /// DGEMMA_BACKEND_CPU (0) or DGEMMA_BACKEND_REFERENCE.
+    /// DGEMMA_BACKEND_CPU (0), DGEMMA_BACKEND_REFERENCE or DGEMMA_BACKEND_CUDA.
     pub backend: u32,
     /// Threads of the model's own pool, 0 to 1024; 0: one per available core. Not what the text depends on.
     pub threads: u32,
@@ -58,11 +58,14 @@ pub struct dgemma_model_params {
     pub error_text: *mut c_char,
     /// Bytes that error_text has room for.
     pub error_text_cap: usize,
-    /// 1: DGEMMA_BACKEND_CPU computes all products in f32. 0: those with quantized weights round their other operand to 8
-    /// bits, which is several times faster and moves logits a little. The text of a seed differs between the two.
+    /// 1: DGEMMA_BACKEND_CPU computes all products in f32, DGEMMA_BACKEND_CUDA as accurately. 0: those with quantized weights
+    /// round their other operand to 8 bits, which is several times faster and moves logits a little; DGEMMA_BACKEND_CUDA also
+    /// rounds to bf16 where weights are floats of 16 bits. The text of a seed differs between the two.
     pub exact: u32,
     /// DGEMMA_CPU_* that DGEMMA_BACKEND_CPU uses; DGEMMA_CPU_BEST (0) but for comparisons.
     pub cpu_level: u32,
+    /// Which GPU DGEMMA_BACKEND_CUDA uses, from 0: dgemma_device_describe(1 + device).
+    pub device: u32,
 }
 
 // SAFETY: repr(C), integers and pointers only, the size first.
@@ -81,6 +84,7 @@ const DEFAULTS: dgemma_model_params = dgemma_model_params {
     error_text_cap: 0,
     exact: 0,
     cpu_level: DGEMMA_CPU_BEST,
+    device: 0,
 };
 
 /// Fills `params` with the defaults.
@@ -102,6 +106,7 @@ fn checked(p: &dgemma_model_params) -> Result<ModelParams> {
     let backend = match p.backend {
         DGEMMA_BACKEND_CPU => BackendKind::Cpu,
         DGEMMA_BACKEND_REFERENCE => BackendKind::Reference,
+        DGEMMA_BACKEND_CUDA => BackendKind::Cuda,
         other => return Err(Error::argument("backend", format!("is {other}, expected a DGEMMA_BACKEND_* value"))),
     };
     if p.threads > 1024 {
@@ -115,6 +120,7 @@ fn checked(p: &dgemma_model_params) -> Result<ModelParams> {
     }
     Ok(ModelParams {
         backend,
+        device: p.device as usize,
         threads: p.threads as usize,
         cpu_level: cpu_level(p.cpu_level)?,
         exact: p.exact == 1,
@@ -263,6 +269,7 @@ pub unsafe extern "C" fn dgemma_model_describe(
             backend: match model.backend() {
                 BackendKind::Cpu => DGEMMA_BACKEND_CPU,
                 BackendKind::Reference => DGEMMA_BACKEND_REFERENCE,
+                BackendKind::Cuda => DGEMMA_BACKEND_CUDA,
             },
             parameters: sizes.parameters,
             file_bytes: sizes.file_bytes,

@@ -16,6 +16,8 @@ use std::ptr::{null, null_mut};
 pub const DGEMMA_BACKEND_CPU: u32 = 0;
 /// dgemma_model_params.backend: the slow and plain one that the others are checked against.
 pub const DGEMMA_BACKEND_REFERENCE: u32 = 1;
+/// dgemma_model_params.backend: an NVIDIA GPU of compute capability 8.0 or newer, with driver 580 or newer.
+pub const DGEMMA_BACKEND_CUDA: u32 = 2;
 /// dgemma_generate_params.prompt_kind: the prompt is a user's message, put into the model's chat template.
 pub const DGEMMA_PROMPT_CHAT: u32 = 0;
 /// dgemma_generate_params.prompt_kind: the prompt is the text itself, with special tokens parsed and the begin token before it.

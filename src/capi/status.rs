@@ -35,6 +35,9 @@ pub enum dgemma_status {
     BufferTooSmall = 11,
     /// Another call is using the object: on another thread, or further up this one, whose callback you are in. Wait for it.
     Busy = 12,
+    /// The GPU or its driver failed, or there is none that can be used; the text names the driver's call. After a failure
+    /// during a generation, free the objects of the call.
+    Device = 13,
 }
 
 impl From<&Error> for dgemma_status {
@@ -51,6 +54,7 @@ impl From<&Error> for dgemma_status {
             Error::NotFound(_) => Self::NotFound,
             Error::BufferTooSmall { .. } => Self::BufferTooSmall,
             Error::Busy(_) => Self::Busy,
+            Error::Device { .. } => Self::Device,
             Error::Internal(_) => Self::Internal,
         }
     }
@@ -100,6 +104,7 @@ pub extern "C" fn dgemma_status_text(status: i32) -> *const c_char {
         10 => c"not found",
         11 => c"buffer too small",
         12 => c"busy",
+        13 => c"device error",
         _ => c"unknown status",
     };
     text.as_ptr()

@@ -41,6 +41,8 @@ pub use perf::{ContextPerf, Perf};
 pub use start::{Slot, Start};
 
 use crate::backend::cpu::Cpu;
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::Cuda;
 use crate::backend::reference::Reference;
 use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
@@ -77,6 +79,25 @@ fn give_back_memory() {
 enum Loaded {
     Cpu(Arc<Cpu>, Arc<Weights<Cpu>>),
     Reference(Arc<Reference>, Arc<Weights<Reference>>),
+    #[cfg(feature = "cuda")]
+    Cuda(Arc<Cuda>, Arc<Weights<Cuda>>),
+}
+
+impl Loaded {
+    /// The file's weights on GPU number `params.device`.
+    #[cfg(feature = "cuda")]
+    fn cuda(file: &Gguf, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
+        let cuda = Cuda::new(params.device, params.threads)?.exact(params.exact);
+        cuda.check_room(file)?;
+        let weights = Weights::load(&cuda, file, progress)?;
+        cuda.loaded();
+        Ok(Loaded::Cuda(Arc::new(cuda), Arc::new(weights)))
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn cuda(_file: &Gguf, _params: &ModelParams, _progress: impl FnMut(f32) -> bool) -> Result<Self> {
+        Err(Error::argument("backend", "this library was built without the CUDA backend (feature `cuda`)"))
+    }
 }
 
 impl Model {
@@ -104,6 +125,7 @@ impl Model {
                 let weights = Weights::load(&Reference, &file, progress)?;
                 Loaded::Reference(Arc::new(Reference), Arc::new(weights))
             }
+            BackendKind::Cuda => Loaded::cuda(&file, params, progress)?,
         };
         if params.lock {
             file.lock_memory()?;
@@ -127,6 +149,8 @@ impl Model {
         match &self.0.loaded {
             Loaded::Cpu(_, weights) => &weights.config,
             Loaded::Reference(_, weights) => &weights.config,
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(_, weights) => &weights.config,
         }
     }
 
@@ -135,6 +159,8 @@ impl Model {
         match &self.0.loaded {
             Loaded::Cpu(..) => BackendKind::Cpu,
             Loaded::Reference(..) => BackendKind::Reference,
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(..) => BackendKind::Cuda,
         }
     }
 
@@ -193,6 +219,8 @@ impl Model {
         Ok(match &self.0.loaded {
             Loaded::Cpu(b, w) => Box::new(Session::new(b.clone(), w.clone(), sizes)?),
             Loaded::Reference(b, w) => Box::new(Session::new(b.clone(), w.clone(), sizes)?),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(b, w) => Box::new(Session::new(b.clone(), w.clone(), sizes)?),
         })
     }
 }

@@ -11,6 +11,8 @@ pub enum BackendKind {
     Cpu,
     /// The oracle: slow, plain, one thread.
     Reference,
+    /// An NVIDIA GPU, [`ModelParams::device`].
+    Cuda,
 }
 
 /// How to load a model.
@@ -18,12 +20,15 @@ pub enum BackendKind {
 pub struct ModelParams {
     /// Which backend.
     pub backend: BackendKind,
-    /// Threads of the CPU backend's own pool; 0: one per available core.
+    /// Which GPU of the CUDA backend, in the driver's order.
+    pub device: usize,
+    /// Threads of the CPU backend's own pool, or of the pool that lays weights out for a GPU; 0: one per available core.
     pub threads: usize,
     /// Instruction set of the CPU backend; `None`: the best one. For tests and comparisons.
     pub cpu_level: Option<CpuLevel>,
-    /// Compute all products of the CPU backend in f32. By default, those with quantized weights round their other operand
-    /// to 8 bits, which is several times faster; what that costs in accuracy is in `tests/bench/SPEED.md`.
+    /// Compute all products of the CPU and CUDA backends in f32, or as accurately. By default, those with quantized weights
+    /// round their other operand to 8 bits, which is several times faster; what that costs in accuracy is in
+    /// `tests/bench/SPEED.md`. On a GPU, products with weights of 16-bit floats round theirs to bf16.
     pub exact: bool,
     /// Read the file into memory instead of mapping it. Loading takes longer and the memory is not shared with other
     /// processes; in exchange the file can be changed or removed afterwards. A mapped file must stay as it is: passes after

@@ -53,9 +53,12 @@ pub struct EngineArgs {
     /// Threads; 0: one per core.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// `cpu` is the fast one, `reference` the plain one that it is compared with.
+    /// `cpu` is the fast one for processors, `cuda` an NVIDIA GPU, `reference` the plain one that both are compared with.
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     pub backend: Backend,
+    /// Which GPU, from 0, with `--backend cuda`.
+    #[arg(long, default_value_t = 0)]
+    pub device: usize,
     /// Positions, prompt and canvas together; 0: 8192, or what the model allows if that is less.
     #[arg(long, default_value_t = 0)]
     pub context: usize,
@@ -71,6 +74,8 @@ pub enum Backend {
     Cpu,
     /// The oracle.
     Reference,
+    /// An NVIDIA GPU.
+    Cuda,
 }
 
 impl From<Backend> for BackendKind {
@@ -78,6 +83,7 @@ impl From<Backend> for BackendKind {
         match backend {
             Backend::Cpu => BackendKind::Cpu,
             Backend::Reference => BackendKind::Reference,
+            Backend::Cuda => BackendKind::Cuda,
         }
     }
 }

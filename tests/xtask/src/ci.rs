@@ -1,8 +1,8 @@
 //! Every check. A step is a name and a function; steps with files of their own: `python.rs`,
-//! `installed.rs`, `go.rs`, `guard.rs`, `node.rs`.
+//! `installed.rs`, `cuda.rs`, `go.rs`, `guard.rs`, `node.rs`.
 
 use crate::tools::{Outcome, cargo, need, root, run};
-use crate::{go, guard, installed, node, python};
+use crate::{cuda, go, guard, installed, node, python};
 use std::process::Command;
 use std::time::Instant;
 
@@ -20,6 +20,7 @@ pub fn ci() -> Outcome {
         }),
         ("tests", tests),
         ("C programs under valgrind", under_valgrind),
+        ("CUDA on a stand-in driver", cuda::host),
         ("documentation", documentation),
         ("instructions of kernels", || guard::guard(false)),
         ("files in other readers", python::files_in_other_readers),

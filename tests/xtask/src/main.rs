@@ -2,11 +2,13 @@
 //! the installed library; `install --prefix DIR` installs. `header` writes `include/dgemma.h` anew, `abi` the lists that
 //! guard it (`tests/abi`). `guard` counts instructions of the hot kernels and compares them with `tests/bench/guard.csv`,
 //! `guard-write` writes that anew.
+//! `cuda` compiles the CUDA kernels, `cuda-host` tests them without a GPU.
 //!
 //! Needs a Rust toolchain, a C compiler and Python 3 (with its venv module); what else the checks need it installs, Python
 //! packages under `target/`, programs with the system's packages.
 
 mod ci;
+mod cuda;
 mod go;
 mod guard;
 mod install;
@@ -14,6 +16,8 @@ mod installed;
 mod node;
 mod python;
 mod tools;
+#[path = "../../../src/backend/cuda/units.rs"]
+mod units;
 
 use std::process::{Command, ExitCode};
 use tools::{Outcome, run};
@@ -30,8 +34,16 @@ fn main() -> ExitCode {
         "abi" => write_anew("abi", "DGEMMA_WRITE_ABI"),
         "guard" => guard::guard(false),
         "guard-write" => guard::guard(true),
+        "cuda" => match std::env::args().nth(2).as_deref() {
+            None => cuda::all(false),
+            Some("write") => cuda::all(true),
+            Some("check") => cuda::check(),
+            Some(_) => Err("usage: cargo xtask cuda [write | check]".into()),
+        },
+        "cuda-host" => cuda::host(),
         _ => Err(
-            "usage: cargo xtask ci | go | node | install --prefix DIR | installed | guard | guard-write | header | abi"
+            "usage: cargo xtask ci | go | node | install --prefix DIR | installed | guard | guard-write | header | abi \
+             | cuda [write | check] | cuda-host"
                 .into(),
         ),
     };

@@ -1,0 +1,39 @@
+// out[slot, n] = weight[e, n, :] . x[slot, :] for the slots of each expert e (see experts_gate_up.cu): x `[slots, k]` as
+// operand records, weight a stack in tiles, `weight_tiles` tiles of 16 rows per expert. out `[slots, n]` f32; the weighted
+// sum over a row's slots is experts_combine.cu, in the order of the route, so that it is the same at every run.
+//
+// Grid (n / 64, experts), 4 warps, each with 16 rows.
+#include "quant/format.cuh"
+#include "tile.cuh"
+
+template <class X>
+DEVICE void experts_down(const uint8_t* weight, int weight_tiles, int n, int k_tiles, const uint8_t* x,
+                         const uint32_t* offsets, float* out) {
+    typedef Product<FORMAT, X, 1> P;
+    const int expert = blockIdx.y, row = (blockIdx.x * P::WARPS + warp()) * 16;
+    const uint8_t* tile = weight + (int64_t(expert) * weight_tiles + row / 16) * row_tile_bytes<FORMAT>(k_tiles);
+    const uint8_t* const tiles[1] = {row < n ? tile : nullptr};
+    const int end = offsets[expert + 1];
+    for (int first = offsets[expert]; first < end; first += X::TOKENS) {
+        const int tokens = min(end - first, X::TOKENS);
+        float sums[1][P::GROUPS][4];
+        P::run(sums, tiles, k_tiles, x, nullptr, first, tokens);
+        if (row >= n) continue;
+        each_sum(sums[0], tokens, [&](int r, int token, float sum) {
+            if (row + r < n) out[int64_t(first + token) * n + row + r] = sum;
+        });
+    }
+}
+
+#define DOWN(name, X)                                                                                                  \
+    KERNEL(128) ENTRY(name)(const uint8_t* weight, int weight_tiles, int n, int k_tiles, const uint8_t* x,             \
+                            const uint32_t* offsets, float* out) {                                                     \
+        experts_down<X>(weight, weight_tiles, n, k_tiles, x, offsets, out);                                            \
+    }
+
+#if FORMAT_QUANTIZED
+DOWN(experts_down_int8, Int8)
+#elif FORMAT_HALF
+DOWN(experts_down_bf16, Bf16)
+#endif
+DOWN(experts_down_exact, Exact)

@@ -1,0 +1,35 @@
+// The other side of a product: rows of activations, as `quantize.cu` leaves them. Per row one record for each 64 columns;
+// columns beyond the matrix are zero.
+//
+//   Int8   64 signed bytes, two scales (per 32 columns), two sums of the rounded values (what minimums are multiplied with)
+//   Bf16   64 numbers rounded to bf16
+//   Exact  three times 64 bf16 numbers that add up to the floats: products then have the accuracy of f32
+//
+// RECORD: bytes in global memory; PITCH: bytes in shared memory, padded so that eight rows lie in different banks; TOKENS:
+// rows of a tile; STAGES: tiles of 64 columns under way.
+#pragma once
+#include "common.cuh"
+
+struct Int8 {
+    static constexpr int RECORD = 80, PITCH = 80, TOKENS = 64, STAGES = 4, PARTS = 0;
+
+    // Element k of a record as the product sees it.
+    DEVICE float value(const uint8_t* record, int k) {
+        return float(((const int8_t*)record)[k]) * ((const float*)(record + 64))[k / 32];
+    }
+};
+
+struct Bf16 {
+    static constexpr int RECORD = 128, PITCH = 160, TOKENS = 64, STAGES = 3, PARTS = 1;
+
+    DEVICE float value(const uint8_t* record, int k) { return bf16_to_float(((const uint16_t*)record)[k]); }
+};
+
+struct Exact {
+    static constexpr int RECORD = 384, PITCH = 416, TOKENS = 32, STAGES = 2, PARTS = 3;
+
+    DEVICE float value(const uint8_t* record, int k) {
+        const uint16_t* at = (const uint16_t*)record + k;
+        return bf16_to_float(at[0]) + (bf16_to_float(at[64]) + bf16_to_float(at[128]));
+    }
+};

@@ -1,0 +1,75 @@
+// What the quantized formats share. A weight lies on the device as tiles of 16 rows x 64 columns, each a record of
+// `TILE_BYTES`, the tiles of 16 rows one after the other (`src/backend/cuda/pack.rs` lays them out at upload):
+//
+// Lane 4 g + t of a warp owns the elements that the tensor-core instructions want from it, in eight registers of four
+// bytes: register 4 j + 2 h + b is row g + 8 b, columns 32 j + 16 h + 4 t .. + 3. Nibbles are stored as a 16-byte word
+// per lane (a coalesced load): byte i of 32-bit word 2 j + b holds register 4 j + b's byte i in its low nibble and register
+// 4 j + 2 + b's in its high one, except for formats with a table of values, see `look_up`.
+//
+// A format says: `code(tile, lane, r)`, four signed bytes of register r; `scale(tile, super, row, group)` and, with
+// MINIMUMS, `minimum(...)`; an element is scale * code - minimum, rounded after each operation.
+#pragma once
+#include "../common.cuh"
+
+template <int ELEMENTS_PER_SCALE>
+struct Symmetric {
+    static constexpr bool MINIMUMS = false;
+    static constexpr int GROUP = ELEMENTS_PER_SCALE, SUPER_BYTES = 0, PARTS = 3;
+    DEVICE float minimum(const uint8_t*, const uint8_t*, int, int) { return 0; }
+};
+
+struct WithMinimums {
+    static constexpr bool MINIMUMS = true;
+    static constexpr int GROUP = 32, SUPER_BYTES = 0, PARTS = 3;
+};
+
+// Codes of whole bytes: register r of lane l is word 4 (r / 4) + r % 4 of two 16-byte words per lane, 512 bytes apart.
+DEVICE uint32_t code_bytes(const uint8_t* tile, int lane, int r) {
+    return ((const uint32_t*)tile)[(r / 4) * 4 * WARP + lane * 4 + r % 4];
+}
+
+DEVICE uint32_t nibbles(const uint8_t* tile, int lane, int r) {
+    const uint32_t word = ((const uint32_t*)tile)[lane * 4 + (r / 4) * 2 + r % 2];
+    return (r & 2 ? word >> 4 : word) & 0x0f0f0f0fu;
+}
+
+// Bit r of each byte of the lane's word is the fifth bit of register r's code there.
+DEVICE uint32_t fifth_bits(const uint8_t* high, int lane, int r) {
+    return (((const uint32_t*)high)[lane] >> r & 0x01010101u) << 4;
+}
+
+// Each byte, below 64, minus N, as a signed byte: adding 128 - N carries into no other byte, and flipping the top bit
+// takes the 128 back.
+template <int N>
+DEVICE uint32_t minus_bytes(uint32_t codes) {
+    return (codes + (128 - N) * 0x01010101u) ^ 0x80808080u;
+}
+
+// Indices into a table of sixteen bytes. Half a word per register, four nibbles in a row, as the selector of a byte
+// permutation wants them: the low half of word 2 j + b is register 4 j + b, the high half register 4 j + 2 + b.
+DEVICE uint32_t look_up(const uint8_t* tile, int lane, int r, uint32_t t0, uint32_t t1, uint32_t t2, uint32_t t3) {
+    const uint32_t word = ((const uint32_t*)tile)[lane * 4 + (r / 4) * 2 + r % 2];
+    const uint32_t indices = r & 2 ? word >> 16 : word & 0xffffu;
+    const uint32_t low = pick_bytes(t0, t1, indices), high = pick_bytes(t2, t3, indices);
+    // Byte i from `low` or `high`, by the top bit of index i.
+    return pick_bytes(low, high, 0x3210u | (indices & 0x8888u) >> 1);
+}
+
+// 0 0.5 1 1.5 2 3 4 6, doubled, then their negatives.
+DEVICE uint32_t doubled_e2m1(const uint8_t* tile, int lane, int r) {
+    return look_up(tile, lane, r, 0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu);
+}
+
+// Four elements of register r: row `row` of the tile (g or g + 8 of the lane).
+template <class F>
+DEVICE void four_values(const uint8_t* tile, const uint8_t* super, int lane, int r, float (&v)[4]) {
+    const int row = lane / 4 + r % 2 * 8, group = (r / 4 * 32 + (r & 2) * 8) / F::GROUP;
+    const uint32_t codes = F::code(tile, lane, r);
+    const float scale = F::scale(tile, super, row, group), minimum = F::minimum(tile, super, row, group);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float product = scale * float(int8_t(codes >> (8 * i)));
+        v[i] = F::MINIMUMS ? product - minimum : product;
+    }
+}
+#define FORMAT_QUANTIZED 1

@@ -1,0 +1,17 @@
+// Q4_1: codes of 4 bits under a scale and an offset m per 32: d q + m. Tile: 512 bytes of nibbles, 128 of (d, m) in F16.
+#pragma once
+#include "codes.cuh"
+
+struct q4_1 : WithMinimums {
+    static constexpr int SCALES = 16 * WARP, TILE_BYTES = SCALES + 128;
+
+    DEVICE uint32_t code(const uint8_t* tile, int lane, int r) { return nibbles(tile, lane, r); }
+
+    DEVICE float scale(const uint8_t* tile, const uint8_t*, int row, int group) {
+        return half_to_float(((const uint16_t*)(tile + SCALES))[(row * 2 + group) * 2]);
+    }
+
+    DEVICE float minimum(const uint8_t* tile, const uint8_t*, int row, int group) {
+        return -half_to_float(((const uint16_t*)(tile + SCALES))[(row * 2 + group) * 2 + 1]);
+    }
+};

@@ -1,0 +1,15 @@
+// Q5_0: codes of 5 bits, 16 taken off, under one scale per 32. Tile: 512 bytes of nibbles, 128 of fifth bits, 64 of scales.
+#pragma once
+#include "codes.cuh"
+
+struct q5_0 : Symmetric<32> {
+    static constexpr int HIGH = 16 * WARP, SCALES = HIGH + 4 * WARP, TILE_BYTES = SCALES + 64;
+
+    DEVICE uint32_t code(const uint8_t* tile, int lane, int r) {
+        return minus_bytes<16>(nibbles(tile, lane, r) | fifth_bits(tile + HIGH, lane, r));
+    }
+
+    DEVICE float scale(const uint8_t* tile, const uint8_t*, int row, int group) {
+        return half_to_float(((const uint16_t*)(tile + SCALES))[row * 2 + group]);
+    }
+};

@@ -1,0 +1,175 @@
+//! Launchers of `route.cu`, `experts_gate_up.cu`, `experts_down.cu` and `experts_combine.cu`.
+
+use super::driver::{Device, Memory};
+use super::grid::{self, Operand};
+use super::pack::TILE_ROWS;
+use super::scratch::Room;
+use super::{Buffer, Cuda, Weight, arguments, product};
+use crate::backend::ExpertWeights;
+use crate::error::{Error, Result};
+use std::sync::Arc;
+
+/// Chosen experts, the order of their work, and its memory.
+pub struct Routes {
+    chosen: Memory,  // [rows, top_k] u32
+    weights: Memory, // [rows, top_k] f32
+    row_of: Memory,  // [slots] u32
+    slot_of: Memory, // [rows, top_k] u32
+    hidden: Memory,  // [slots, ffn] f32
+    output: Memory,  // [slots, hidden] f32
+    offsets: Room,   // [experts + 1] u32
+    top_k: usize,
+}
+
+impl Routes {
+    /// For up to `rows` rows.
+    pub fn new(device: &Arc<Device>, rows: usize, top_k: usize, ffn: usize, hidden: usize) -> Result<Self> {
+        let slots = rows * top_k;
+        let memory = |numbers: usize| Memory::new(device, numbers * 4, "expert activations");
+        Ok(Routes {
+            chosen: memory(slots)?,
+            weights: memory(slots)?,
+            row_of: memory(slots)?,
+            slot_of: memory(slots)?,
+            hidden: memory(slots * ffn)?,
+            output: memory(slots * hidden)?,
+            offsets: Room::default(),
+            top_k,
+        })
+    }
+}
+
+/// Experts that a lane of `route` can mark as taken, times lanes.
+const MOST_EXPERTS: usize = 1024;
+
+pub fn route(
+    cuda: &Cuda,
+    logits: &Buffer,
+    expert_scale: &Buffer,
+    rows: usize,
+    experts: usize,
+    top_k: usize,
+    routes: &mut Routes,
+) -> Result<()> {
+    if experts > MOST_EXPERTS {
+        return Err(Error::argument("backend", format!("{experts} experts, the CUDA backend takes {MOST_EXPERTS}")));
+    }
+    routes.top_k = top_k;
+    let grid = grid::per_row("route", rows.div_ceil(4), 128, 0)?;
+    let (n, experts_int, k) =
+        (grid::int(rows * top_k, "routes")? / top_k as i32, experts as i32, grid::int(top_k, "routes")?);
+    let (chosen, weights) = (routes.chosen.address(0), routes.weights.address(0));
+    // SAFETY: (logits, expert_scale, rows, experts, top_k, chosen, weights), with rows * experts logits.
+    unsafe {
+        cuda.launch(
+            "route",
+            None,
+            "route",
+            grid,
+            arguments![logits.0.address(0), expert_scale.0.address(0), n, experts_int, k, chosen, weights],
+        )?;
+    }
+    let offsets = routes.offsets.of(&cuda.device, (experts + 1) * 4)?.address(0);
+    let grid = grid::per_row("route_group", 1, 1024, (experts + 1) * 4)?;
+    let (row_of, slot_of) = (routes.row_of.address(0), routes.slot_of.address(0));
+    // SAFETY: (chosen, rows, experts, top_k, offsets, row_of, slot_of), a number per slot in the last two.
+    unsafe {
+        cuda.launch("route", None, "route_group", grid, arguments![chosen, n, experts_int, k, offsets, row_of, slot_of])
+    }
+}
+
+fn entries(operand: Operand) -> (&'static str, &'static str) {
+    match operand {
+        Operand::Int8 => ("experts_gate_up_int8", "experts_down_int8"),
+        Operand::Bf16 => ("experts_gate_up_bf16", "experts_down_bf16"),
+        Operand::Exact => ("experts_gate_up_exact", "experts_down_exact"),
+    }
+}
+
+/// The first tile of rows `row ..` of a stack, which must start a tile and end one.
+fn first_tile(row: usize, ffn: usize) -> Result<i32> {
+    if row.is_multiple_of(TILE_ROWS) && ffn.is_multiple_of(TILE_ROWS) {
+        return grid::int(row / TILE_ROWS, "tiles");
+    }
+    Err(Error::argument(
+        "backend",
+        format!("experts are {ffn} wide, the CUDA backend expects a multiple of {TILE_ROWS}"),
+    ))
+}
+
+pub fn experts(
+    cuda: &Cuda,
+    w: ExpertWeights<Weight>,
+    x: &Buffer,
+    rows: usize,
+    routes: &mut Routes,
+    out: &Buffer,
+) -> Result<()> {
+    let ((gate, gate_row), (up, up_row), down) = (w.gate, w.up, w.down);
+    if gate.layout != up.layout {
+        let what = format!("an expert's gate is {}, its up projection {}", gate.layout.name, up.layout.name);
+        return Err(Error::argument("backend", format!("{what}: the CUDA backend expects one format for both")));
+    }
+    let slots = rows * routes.top_k;
+    let offsets = routes.offsets.of(&cuda.device, (w.experts + 1) * 4)?.address(0);
+    let (row_of, slot_of) = (routes.row_of.address(0), routes.slot_of.address(0));
+    let mut scratch = cuda.scratch();
+    let records = product::quantize(cuda, &mut scratch.operand, gate.operand, &x.0, rows, gate.cols, gate.k_tiles())?;
+    let (ffn, k_tiles) = (grid::int(w.ffn, "expert width")?, grid::int(gate.k_tiles(), "tiles")?);
+    let (gate_tiles, up_tiles) = (grid::int(gate.row_tiles(), "tiles")?, grid::int(up.row_tiles(), "tiles")?);
+    let (gate_first, up_first) = (first_tile(gate_row, w.ffn)?, first_tile(up_row, w.ffn)?);
+    let grid = grid::experts(gate.layout, gate.operand, w.ffn, w.experts, 2)?;
+    let hidden = routes.hidden.address(0);
+    // SAFETY: (gate, gate_tiles, gate_first, up, up_tiles, up_first, ffn, k_tiles, x, offsets, row_of, out): the stacks hold
+    // w.experts matrices, row_of names rows of x, and `hidden` has ffn numbers per slot.
+    unsafe {
+        cuda.launch(
+            "experts_gate_up",
+            Some(gate.layout.name),
+            entries(gate.operand).0,
+            grid,
+            arguments![
+                gate.address(),
+                gate_tiles,
+                gate_first,
+                up.address(),
+                up_tiles,
+                up_first,
+                ffn,
+                k_tiles,
+                records,
+                offsets,
+                row_of,
+                hidden
+            ],
+        )?;
+    }
+    let records =
+        product::quantize(cuda, &mut scratch.operand, down.operand, &routes.hidden, slots, w.ffn, down.k_tiles())?;
+    let grid = grid::experts(down.layout, down.operand, w.hidden, w.experts, 1)?;
+    let (tiles, n, k_tiles) =
+        (grid::int(down.row_tiles(), "tiles")?, grid::int(w.hidden, "width")?, grid::int(down.k_tiles(), "tiles")?);
+    let output = routes.output.address(0);
+    // SAFETY: (weight, weight_tiles, n, k_tiles, x, offsets, out), records and n numbers of `output` for each slot.
+    unsafe {
+        cuda.launch(
+            "experts_down",
+            Some(down.layout.name),
+            entries(down.operand).1,
+            grid,
+            arguments![down.address(), tiles, n, k_tiles, records, offsets, output],
+        )?;
+    }
+    let grid = grid::plane("experts_combine", w.hidden.div_ceil(256), rows, 256, 0)?;
+    let (weights, top_k) = (routes.weights.address(0), grid::int(routes.top_k, "routes")?);
+    // SAFETY: (y, slot_of, weights, top_k, width, out), with rows * width numbers in out.
+    unsafe {
+        cuda.launch(
+            "experts_combine",
+            None,
+            "experts_combine",
+            grid,
+            arguments![output, slot_of, weights, top_k, n, out.0.address(0)],
+        )
+    }
+}

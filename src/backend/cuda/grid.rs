@@ -1,0 +1,213 @@
+//! How kernels are cut into blocks, and what they can take: pure functions, tested up to the limits without a GPU.
+
+use super::driver::Grid;
+use super::pack::Layout;
+use crate::error::{Error, Result};
+
+/// Most blocks in y and z.
+const MOST_BLOCKS: usize = 65_535;
+/// Kernels count rows, columns and positions in i32.
+const MOST: usize = i32::MAX as usize;
+
+/// How the activations of a product are rounded; `cuda/operand.cuh` has the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// To 8 bits, for weights with integers.
+    Int8,
+    /// To bf16, for weights of 16-bit floats.
+    Bf16,
+    /// Not at all: three bf16 numbers each.
+    Exact,
+}
+
+impl Operand {
+    /// Bytes for 64 columns of a row.
+    pub fn record_bytes(self) -> usize {
+        match self {
+            Operand::Int8 => 80,
+            Operand::Bf16 => 128,
+            Operand::Exact => 384,
+        }
+    }
+
+    /// (rows of a tile, bytes of a row in shared memory, stages).
+    fn tile(self) -> (usize, usize, usize) {
+        match self {
+            Operand::Int8 => (64, 80, 4),
+            Operand::Bf16 => (64, 160, 3),
+            Operand::Exact => (32, 416, 2),
+        }
+    }
+
+    /// The part of kernel names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operand::Int8 => "int8",
+            Operand::Bf16 => "bf16",
+            Operand::Exact => "exact",
+        }
+    }
+
+    /// Shared memory of a block that multiplies `weights` weight tiles per warp.
+    fn shared(self, layout: &Layout, weights: usize) -> usize {
+        let (tokens, pitch, stages) = self.tile();
+        stages * (tokens * pitch + 4 * weights * (layout.tile_bytes() + layout.super_bytes))
+    }
+}
+
+/// A grid, or an error that names the kernel and the number that is too large.
+fn grid(kernel: &str, blocks: [usize; 3], threads: u32, shared: usize) -> Result<Grid> {
+    let [x, y, z] = blocks;
+    if x > MOST || y > MOST_BLOCKS || z > MOST_BLOCKS {
+        return Err(Error::Internal(format!(
+            "{kernel}: a grid of {x} x {y} x {z} blocks is more than a launch can have"
+        )));
+    }
+    Ok(Grid { blocks: [x as u32, y as u32, z as u32], threads, shared: shared as u32 })
+}
+
+/// `n` as the kernels count, or an error that names it.
+pub fn int(n: usize, what: &str) -> Result<i32> {
+    i32::try_from(n).map_err(|_| Error::Internal(format!("{what} {n} is more than {MOST}")))
+}
+
+/// `quantize_*`: a warp per record of 64 columns.
+pub fn quantize(rows: usize, k_tiles: usize) -> Result<Grid> {
+    grid("quantize", [k_tiles, rows.div_ceil(4), 1], 128, 0)
+}
+
+/// `matmul_*`: 64 rows of the weight by a tile of tokens.
+pub fn matmul(layout: &Layout, operand: Operand, n: usize, rows: usize) -> Result<Grid> {
+    let blocks = [n.div_ceil(64), rows.div_ceil(operand.tile().0), 1];
+    grid("matmul", blocks, 128, operand.shared(layout, 1))
+}
+
+/// `experts_gate_up_*` (two weight tiles per warp) and `experts_down_*` (one).
+pub fn experts(layout: &Layout, operand: Operand, n: usize, experts: usize, weights: usize) -> Result<Grid> {
+    grid("experts", [n.div_ceil(64), experts, 1], 128, operand.shared(layout, weights))
+}
+
+/// A block of `threads` per row.
+pub fn per_row(kernel: &str, rows: usize, threads: u32, shared: usize) -> Result<Grid> {
+    grid(kernel, [rows, 1, 1], threads, shared)
+}
+
+/// A thread per element.
+pub fn per_element(kernel: &str, n: usize, threads: u32) -> Result<Grid> {
+    grid(kernel, [n.div_ceil(threads as usize), 1, 1], threads, 0)
+}
+
+/// Blocks in x and y.
+pub fn plane(kernel: &str, x: usize, y: usize, threads: u32, shared: usize) -> Result<Grid> {
+    grid(kernel, [x, y, 1], threads, shared)
+}
+
+/// How one attention call is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionGrid {
+    /// Of the kernel; z counts splits.
+    pub grid: Grid,
+    /// Positions of a split.
+    pub per_split: usize,
+}
+
+/// Query vectors of a block, and positions it looks at together (`cuda/attention.cu`).
+const VECTORS: usize = 16;
+const POSITIONS: usize = 32;
+/// The shortest split that is worth its merge.
+const LEAST_PER_SPLIT: usize = 256;
+/// The widest head.
+pub const MOST_HEAD_DIM: usize = 512;
+
+/// `attention`: `vectors` query vectors per K/V head, of which the widest-seeing block walks over `seen` positions. Splits
+/// until there are two blocks per processor.
+pub fn attention(vectors: usize, kv_heads: usize, dim: usize, seen: usize, processors: usize) -> Result<AttentionGrid> {
+    if dim > MOST_HEAD_DIM || !dim.is_multiple_of(4) {
+        return Err(Error::Internal(format!(
+            "attention: heads of {dim}, expected a multiple of 4 up to {MOST_HEAD_DIM}"
+        )));
+    }
+    let blocks = vectors.div_ceil(VECTORS) * kv_heads;
+    let wanted = (2 * processors).div_ceil(blocks.max(1));
+    let splits = wanted.min(seen.div_ceil(LEAST_PER_SPLIT)).clamp(1, 64);
+    // Whole tiles of positions, so that a position meets the same partners in its tile at any number of splits.
+    let per_split = seen.div_ceil(splits).next_multiple_of(POSITIONS);
+    let splits = seen.div_ceil(per_split).max(1);
+    let shared = 4 * (VECTORS * dim + POSITIONS * (dim + 4) + VECTORS * POSITIONS + 3 * VECTORS);
+    Ok(AttentionGrid {
+        grid: grid("attention", [vectors.div_ceil(VECTORS), kv_heads, splits], 256, shared)?,
+        per_split,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pack::LAYOUTS;
+    use super::*;
+
+    /// Shared memory of a block on the smallest devices (compute capability 8.6, 8.9, 12.0): 99 KiB.
+    const LEAST_SHARED: u32 = 101_376;
+
+    #[test]
+    fn every_product_fits_the_smallest_device() {
+        for layout in &LAYOUTS {
+            let own = if layout.quantized() { Operand::Int8 } else { Operand::Bf16 };
+            for operand in [own, Operand::Exact] {
+                if operand == Operand::Bf16 && !layout.half() {
+                    continue; // F32 is always exact
+                }
+                for weights in [1, 2] {
+                    let grid = experts(layout, operand, 704, 128, weights).unwrap();
+                    assert!(grid.shared <= LEAST_SHARED, "{} {operand:?} x {weights}: {}", layout.name, grid.shared);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_real_head_is_one_grid() {
+        let q4_k = LAYOUTS.iter().find(|l| l.name == "q4_k").unwrap();
+        let grid = matmul(q4_k, Operand::Int8, 262_144, 512).unwrap();
+        assert_eq!((grid.blocks, grid.threads, grid.shared), ([4096, 8, 1], 128, 4 * (5120 + 4 * 640)));
+        // 262,144 x 512 outputs are more than 2^27, but their places are counted in 64 bits.
+        assert!(per_element("softcap", 262_144 * 512, 256).is_ok());
+    }
+
+    #[test]
+    fn too_much_is_an_error_and_never_wraps() {
+        let f32 = &LAYOUTS[0];
+        assert!(matmul(f32, Operand::Exact, 64, 65_535 * 32).is_ok());
+        let error = matmul(f32, Operand::Exact, 64, 65_535 * 32 + 1).unwrap_err().to_string();
+        assert!(error.contains("matmul") && error.contains("65536"), "{error}");
+        assert!(per_element("add", MOST * 256, 256).is_ok());
+        assert!(per_element("add", MOST * 256 + 1, 256).is_err());
+        assert!(experts(f32, Operand::Exact, 64, 65_536, 1).is_err());
+        assert_eq!(int(MOST, "rows").unwrap(), i32::MAX);
+        assert!(int(MOST + 1, "rows").unwrap_err().to_string().contains("rows 2147483648"));
+    }
+
+    #[test]
+    fn attention_splits_long_prefixes_only_where_blocks_are_few() {
+        let real =
+            |rows: usize, group: usize, kv_heads, dim, seen| attention(rows * group, kv_heads, dim, seen, 132).unwrap();
+        // A canvas on a sliding layer fills the device by itself.
+        let sliding = real(256, 2, 8, 256, 1279);
+        assert_eq!((sliding.grid.blocks, sliding.per_split), ([32, 8, 2], 640));
+        // On a full layer at 128k there are 256 blocks; two splits make them enough.
+        let full = real(256, 8, 2, 512, 131_328);
+        assert_eq!((full.grid.blocks, full.per_split), ([128, 2, 2], 65_664));
+        assert!(full.grid.shared <= LEAST_SHARED, "{}", full.grid.shared);
+        // One row over a long prefix: as many splits as allowed, none shorter than 256 positions.
+        let row = real(1, 8, 2, 512, 262_144);
+        assert_eq!((row.grid.blocks, row.per_split), ([1, 2, 64], 4096));
+        assert_eq!(real(1, 8, 2, 512, 255).grid.blocks, [1, 2, 1]);
+        for seen in 1..2000 {
+            let cut = real(1, 1, 1, 64, seen);
+            let splits = cut.grid.blocks[2] as usize;
+            assert!(splits * cut.per_split >= seen && (splits - 1) * cut.per_split < seen, "{seen}: {cut:?}");
+        }
+        for (dim, good) in [(512, true), (516, false), (30, false), (24, true)] {
+            assert_eq!(attention(16, 1, dim, 32, 1).is_ok(), good, "{dim}");
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The backend for NVIDIA GPUs: kernels from `cuda/`, one launcher per kernel file with its name, weights in tiles of their
+//! own layout, all work in order on one stream. The CPU waits only where it reads a result: once per denoising step, for
+//! the head's statistics.
+//!
+//! Reading order: `driver.rs` (the driver, with errors), `units.rs` and `kernels.rs` (what is compiled, and from where it is
+//! loaded), `pack.rs` and `weight.rs` (the layout of weights), `grid.rs` (how launches are cut), `product.rs`, `experts.rs`,
+//! `attention.rs`, `head.rs`.
+//!
+//! Not here yet: graphs of a whole step, the sampler on the device, layers or experts left on the host.
+
+mod attention;
+mod driver;
+mod embed;
+mod experts;
+mod grid;
+mod head;
+mod kernels;
+mod kv;
+mod pack;
+mod product;
+mod rows;
+mod scratch;
+mod units;
+mod weight;
+
+use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, Tensor};
+pub use driver::DeviceInfo;
+use driver::{Device, Grid, Memory};
+pub use experts::Routes;
+use kernels::Kernels;
+pub use kernels::embedded;
+pub use kv::Kv;
+use scratch::Scratch;
+use std::ffi::c_void;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use units::Unit;
+use weight::Uploads;
+pub use weight::Weight;
+
+/// Pointers to arguments of a kernel, in the types that it declares.
+macro_rules! arguments {
+    ($($value:expr),* $(,)?) => {
+        &mut [$(std::ptr::from_mut(&mut { $value }).cast::<std::ffi::c_void>()),*]
+    };
+}
+use arguments;
+
+/// The CUDA backend on one device.
+pub struct Cuda {
+    scratch: Mutex<Scratch>,
+    uploads: Mutex<Uploads>,
+    kernels: Kernels,
+    pool: rayon::ThreadPool,
+    exact: bool,
+    device: Arc<Device>,
+}
+
+/// f32 activations on the device.
+pub struct Buffer(Memory);
+
+/// The GPUs that this library can use, in the driver's order; none where there is no driver, or one that is too old.
+pub fn devices() -> Vec<DeviceInfo> {
+    let count = driver::devices().unwrap_or(0);
+    (0..count).map_while(|i| driver::describe_device(i).ok()).collect()
+}
+
+impl Cuda {
+    /// Device number `index`. `threads`: of the pool that lays weights out; 0 means one per available core.
+    pub fn new(index: usize, threads: usize) -> Result<Self> {
+        let device = Device::open(index)?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("dgemma-upload-{i}"))
+            .build()
+            .map_err(|e| Error::argument("threads", format!("cannot start {threads} threads: {e}")))?;
+        let (scratch, uploads) = (Mutex::default(), Mutex::new(Uploads::new()));
+        Ok(Cuda { scratch, uploads, kernels: Kernels::new(device.clone()), pool, exact: false, device })
+    }
+
+    /// The same backend with all products as accurate as in f32. Otherwise products with quantized weights round their
+    /// other operand to 8 bits, and products with weights of 16-bit floats round it to bf16.
+    pub fn exact(self, exact: bool) -> Self {
+        Cuda { exact, ..self }
+    }
+
+    /// What it runs on.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.device.info
+    }
+
+    /// An error unless the matrices of `file` fit the device's free memory, before anything is copied.
+    pub fn check_room(&self, file: &Gguf) -> Result<()> {
+        let mut bytes = 0usize;
+        for tensor in file.tensors().iter().filter(|t| t.shape.len() > 1) {
+            let tensor = file.tensor(&tensor.name).ok_or_else(|| Error::NotFound(tensor.name.clone()))?;
+            let dim = |i: usize| tensor.shape.get(i).copied().unwrap_or(1);
+            let size = weight::layout(&tensor)?.bytes(dim(0), dim(1), dim(2));
+            bytes = size.and_then(|n| bytes.checked_add(n)).unwrap_or(usize::MAX);
+        }
+        let (free, total) = self.device.memory()?;
+        if bytes <= free {
+            return Ok(());
+        }
+        let gb = |n: usize| n as f64 / 1e9;
+        let what = format!(
+            "weights take {:.1} GB on {}, which has {:.1} GB free of {:.1}: choose another device or smaller weights",
+            gb(bytes),
+            self.info().name,
+            gb(free),
+            gb(total)
+        );
+        Err(Error::Device { call: "cuMemGetInfo_v2", what })
+    }
+
+    /// Ends the upload: frees its page-locked buffers.
+    pub fn loaded(&self) {
+        *self.uploads.lock().unwrap_or_else(PoisonError::into_inner) = Uploads::new();
+    }
+
+    fn scratch(&self) -> MutexGuard<'_, Scratch> {
+        // What it holds is of use only within one operation.
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts kernel `entry` of `cuda/<file>.cu`, for a format where it has one.
+    ///
+    /// # Safety
+    /// As for [`Device::launch`].
+    unsafe fn launch(
+        &self,
+        file: &'static str,
+        format: Option<&'static str>,
+        entry: &'static str,
+        grid: Grid,
+        arguments: &mut [*mut c_void],
+    ) -> Result<()> {
+        if grid.blocks.contains(&0) {
+            return Ok(());
+        }
+        let function = self.kernels.get(Unit { file, format }, entry)?;
+        // SAFETY: the caller's promise.
+        unsafe { self.device.launch(function, grid, arguments) }
+    }
+}
+
+impl Backend for Cuda {
+    type Weight = Weight;
+    type Buffer = Buffer;
+    type Kv = Kv;
+    type Routes = Routes;
+
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        f()
+    }
+
+    fn weight(&self, tensor: Tensor) -> Result<Weight> {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        uploads.weight(&self.device, &self.pool, &tensor, self.exact)
+    }
+
+    fn buffer(&self, len: usize, what: &'static str) -> Result<Buffer> {
+        Memory::zeroed(&self.device, len * size_of::<f32>(), what).map(Buffer)
+    }
+
+    fn routes(&self, rows: usize, top_k: usize, ffn: usize, hidden: usize) -> Result<Routes> {
+        Routes::new(&self.device, rows, top_k, ffn, hidden)
+    }
+
+    fn write(&self, src: &[f32], dst: &mut Buffer, at: usize) -> Result<()> {
+        dst.0.write(src, at * size_of::<f32>())
+    }
+
+    fn read(&self, src: &Buffer, at: usize, dst: &mut [f32]) -> Result<()> {
+        src.0.read(at * size_of::<f32>(), dst)
+    }
+
+    fn kv_buffer(&self, kind: KvType, len: usize, what: &'static str) -> Result<Kv> {
+        Kv::new(&self.device, kind, len, what)
+    }
+
+    fn kv_round(&self, kind: KvType, x: &mut Buffer, len: usize) -> Result<()> {
+        kv::round(self, kind, x, len)
+    }
+
+    fn kv_read(&self, src: &Kv, at: usize, dst: &mut [f32]) -> Result<()> {
+        src.load(at, dst)
+    }
+
+    fn kv_copy_out(&self, src: &Kv, at: usize, dst: &mut [u8]) -> Result<()> {
+        src.copy_out(at, dst)
+    }
+
+    fn kv_copy_in(&self, src: &[u8], dst: &mut Kv, at: usize) -> Result<()> {
+        dst.copy_in(src, at)
+    }
+
+    fn embed(&self, table: &Weight, ids: &[u32], scale: f32, out: &mut Buffer) -> Result<()> {
+        embed::embed(self, table, ids, scale, out)
+    }
+
+    fn rms_norm(
+        &self,
+        x: &Buffer,
+        weight: Option<&Buffer>,
+        rows: usize,
+        dim: usize,
+        eps: f32,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        rows::rms_norm(self, "rms_norm", x.0.address(0), weight, (rows, dim), eps, out)
+    }
+
+    fn rms_norm_in_place(
+        &self,
+        x: &mut Buffer,
+        weight: Option<&Buffer>,
+        rows: usize,
+        dim: usize,
+        eps: f32,
+    ) -> Result<()> {
+        rows::rms_norm(self, "rms_norm", x.0.address(0), weight, (rows, dim), eps, x)
+    }
+
+    fn rms_norm_add(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        rows: usize,
+        dim: usize,
+        eps: f32,
+        acc: &mut Buffer,
+    ) -> Result<()> {
+        rows::rms_norm(self, "rms_norm_add", x.0.address(0), Some(weight), (rows, dim), eps, acc)
+    }
+
+    fn matmul(&self, weight: &Weight, x: &Buffer, rows: usize, out: &mut Buffer) -> Result<()> {
+        product::matmul(self, weight, x, rows, out)
+    }
+
+    fn rope(
+        &self,
+        x: &mut Buffer,
+        inv_freq: &Buffer,
+        rows: usize,
+        heads: usize,
+        dim: usize,
+        start: usize,
+    ) -> Result<()> {
+        rows::rope(self, x, inv_freq, rows, heads, dim, start)
+    }
+
+    fn attention(
+        &self,
+        q: &Buffer,
+        k: &Buffer,
+        v: &Buffer,
+        cache: &KvLayer<Kv>,
+        shape: &AttentionShape,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        attention::attention(self, q, k, v, cache, shape, out)
+    }
+
+    fn kv_append(&self, k: &Buffer, v: &Buffer, rows: usize, start: usize, cache: &mut KvLayer<Kv>) -> Result<()> {
+        kv::append(self, k, v, rows, start, cache)
+    }
+
+    fn gelu_mul(&self, gate: &mut Buffer, up: &Buffer, len: usize) -> Result<()> {
+        rows::gelu_mul(self, &gate.0, &up.0, len)
+    }
+
+    fn add(&self, x: &Buffer, len: usize, acc: &mut Buffer) -> Result<()> {
+        rows::add(self, x, len, acc)
+    }
+
+    fn scale(&self, x: &mut Buffer, factor: f32, len: usize) -> Result<()> {
+        rows::scale(self, x, factor, len)
+    }
+
+    fn route(
+        &self,
+        logits: &Buffer,
+        expert_scale: &Buffer,
+        rows: usize,
+        experts: usize,
+        top_k: usize,
+        routes: &mut Routes,
+    ) -> Result<()> {
+        experts::route(self, logits, expert_scale, rows, experts, top_k, routes)
+    }
+
+    fn experts(
+        &self,
+        weights: ExpertWeights<Weight>,
+        x: &Buffer,
+        rows: usize,
+        routes: &mut Routes,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        experts::experts(self, weights, x, rows, routes, out)
+    }
+
+    fn logits(&self, table: &Weight, x: &Buffer, rows: usize, softcap: Option<f32>, out: &mut [f32]) -> Result<()> {
+        head::logits(self, table, x, rows, softcap, out)
+    }
+
+    fn head(
+        &self,
+        weights: HeadWeights<Weight>,
+        x: &Buffer,
+        rows: usize,
+        params: &HeadParams,
+        soft: &mut Buffer,
+        stats: &mut HeadStats,
+    ) -> Result<()> {
+        head::head(self, weights, x, rows, params, soft, stats)
+    }
+
+    fn log_probs(
+        &self,
+        table: &Weight,
+        x: &Buffer,
+        rows: usize,
+        softcap: Option<f32>,
+        wanted: &[(usize, u32)],
+        cancel: &AtomicBool,
+        out: &mut [f32],
+    ) -> Result<()> {
+        head::log_probs(self, table, x, rows, softcap, (wanted, cancel), out)
+    }
+
+    fn soft_embedding(
+        &self,
+        embedding: &Weight,
+        logits: &[f32],
+        rows: usize,
+        scale: f32,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        head::soft_embedding(self, embedding, logits, rows, scale, out)
+    }
+}

@@ -1,0 +1,78 @@
+//! Launchers of `quantize.cu` and `matmul.cu`.
+
+use super::driver::Memory;
+use super::grid::{self, Operand};
+use super::scratch::Room;
+use super::{Buffer, Cuda, Weight, arguments};
+use crate::error::Result;
+
+/// Entry of `quantize.cu`, `matmul.cu` for an operand.
+fn entries(operand: Operand) -> (&'static str, &'static str) {
+    match operand {
+        Operand::Int8 => ("quantize_int8", "matmul_int8"),
+        Operand::Bf16 => ("quantize_bf16", "matmul_bf16"),
+        Operand::Exact => ("quantize_exact", "matmul_exact"),
+    }
+}
+
+/// Rows of x `[rows, k]` as operand records in `room`; their address.
+pub fn quantize(
+    cuda: &Cuda,
+    room: &mut Room,
+    operand: Operand,
+    x: &Memory,
+    rows: usize,
+    k: usize,
+    k_tiles: usize,
+) -> Result<u64> {
+    let to = room.of(&cuda.device, rows * k_tiles * operand.record_bytes())?.address(0);
+    let grid = grid::quantize(rows, k_tiles)?;
+    let (rows, k, k_tiles) = (grid::int(rows, "rows")?, grid::int(k, "columns")?, grid::int(k_tiles, "tiles")?);
+    // SAFETY: (x, rows, k, k_tiles, out), with rows * k numbers in x and a record per 64 columns of a row in `room`.
+    unsafe {
+        cuda.launch("quantize", None, entries(operand).0, grid, arguments![x.address(0), rows, k, k_tiles, to])?;
+    }
+    Ok(to)
+}
+
+/// Rows `first_tile * 16 ..` of a weight, `n` of them, times operand records.
+pub struct Product<'a> {
+    pub weight: &'a Weight,
+    pub first_tile: usize,
+    pub n: usize,
+    /// Address of the records, and how many rows of them.
+    pub x: u64,
+    pub rows: usize,
+    /// Address of the result, and numbers from one row of it to the next.
+    pub out: u64,
+    pub out_width: usize,
+}
+
+impl Product<'_> {
+    pub fn launch(&self, cuda: &Cuda) -> Result<()> {
+        let w = self.weight;
+        let grid = grid::matmul(w.layout, w.operand, self.n, self.rows)?;
+        let (n, rows, width) =
+            (grid::int(self.n, "rows")?, grid::int(self.rows, "rows")?, grid::int(self.out_width, "columns")?);
+        let (first, k_tiles) = (grid::int(self.first_tile, "tiles")?, grid::int(w.k_tiles(), "tiles")?);
+        // SAFETY: (weight, first_tile, n, k_tiles, x, rows, out, out_width): n rows from first_tile on are within the
+        // weight, x has `rows` rows of records and out as many rows of `out_width` numbers, by the callers in this module's
+        // siblings.
+        unsafe {
+            cuda.launch(
+                "matmul",
+                Some(w.layout.name),
+                entries(w.operand).1,
+                grid,
+                arguments![w.address(), first, n, k_tiles, self.x, rows, self.out, width],
+            )
+        }
+    }
+}
+
+pub fn matmul(cuda: &Cuda, weight: &Weight, x: &Buffer, rows: usize, out: &Buffer) -> Result<()> {
+    let mut scratch = cuda.scratch();
+    let x = quantize(cuda, &mut scratch.operand, weight.operand, &x.0, rows, weight.cols, weight.k_tiles())?;
+    let (n, out) = (weight.rows, out.0.address(0));
+    Product { weight, first_tile: 0, n, x, rows, out, out_width: n }.launch(cuda)
+}

@@ -1,0 +1,132 @@
+//! What is compiled of `cuda/`: which files, for which tensor formats, with which options. Shared by the library (which
+//! compiles at run time where it has to), its build script and `cargo xtask cuda`, so it needs nothing but std.
+#![allow(dead_code)] // each of the three uses its part
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+/// Kernels that no tensor format enters.
+pub const PLAIN: [&str; 9] = [
+    "attention",
+    "elementwise",
+    "experts_combine",
+    "head_statistics",
+    "kv_append",
+    "quantize",
+    "rms_norm",
+    "rope",
+    "route",
+];
+/// Kernels that are compiled for every format.
+pub const PER_FORMAT: [&str; 6] = ["embed", "experts_down", "experts_gate_up", "head_draw", "matmul", "soft_embedding"];
+/// The formats, by their files in `cuda/quant/`.
+pub const FORMATS: [&str; 14] =
+    ["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0", "q4_k", "q4_1", "q4_0", "iq4_nl", "mxfp4", "nvfp4"];
+/// Architectures of a shipped fatbin. PTX of the last one comes with it, for devices to come.
+pub const ALL_TARGETS: [&str; 6] = ["80", "86", "89", "90a", "100", "120"];
+/// For every compiler: C++17, and a product and a sum are fused only where the code says so.
+pub const OPTIONS: [&str; 2] = ["-std=c++17", "-fmad=false"];
+
+/// One file, for one format or for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Unit {
+    /// The file in `cuda/`, without its ending.
+    pub file: &'static str,
+    /// The format.
+    pub format: Option<&'static str>,
+}
+
+impl Unit {
+    /// `matmul.q4_k`, or `rope`.
+    pub fn name(&self) -> String {
+        self.format.map_or_else(|| self.file.to_owned(), |format| format!("{}.{format}", self.file))
+    }
+}
+
+/// All of them.
+pub fn units() -> impl Iterator<Item = Unit> {
+    let per_format = PER_FORMAT.iter().flat_map(|file| FORMATS.iter().map(|&f| Unit { file, format: Some(f) }));
+    PLAIN.iter().map(|file| Unit { file, format: None }).chain(per_format)
+}
+
+/// The files of `cuda/`, as (name relative to it, path), sorted.
+pub fn sources(folder: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
+    let mut all = Vec::new();
+    for (folder, prefix) in [(folder.to_owned(), ""), (folder.join("quant"), "quant/")] {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.ends_with(".cu") || name.ends_with(".cuh") {
+                all.push((format!("{prefix}{name}"), path));
+            }
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+/// Everything that a compiled image depends on, as one text.
+fn fingerprint(sources: &[(String, PathBuf)]) -> String {
+    let text = |path: &PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let files = sources.iter().map(|(name, path)| format!("== {name}\n{}", text(path)));
+    format!("{OPTIONS:?} {ALL_TARGETS:?}\n{}", files.collect::<String>())
+}
+
+/// Whether `folder` holds the images of exactly these sources for all targets.
+pub fn made_of(folder: &Path, sources: &[(String, PathBuf)]) -> bool {
+    std::fs::read_to_string(folder.join("sources")).is_ok_and(|made_of| made_of == fingerprint(sources))
+}
+
+/// Notes what the images in `folder` were made of.
+pub fn note_sources(folder: &Path, sources: &[(String, PathBuf)]) -> Result<(), String> {
+    let file = folder.join("sources");
+    std::fs::write(&file, fingerprint(sources)).map_err(|e| format!("{}: {e}", file.display()))
+}
+
+/// Compiles every unit to `<name>.fatbin` in `folder`, with as many compilers at a time as there are cores.
+pub fn compile(nvcc: &Path, cuda: &Path, folder: &Path, targets: &[&str]) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    in_parallel(units().collect(), |unit| {
+        let mut command = Command::new(nvcc);
+        command.args(["-fatbin", "-O3", "-compress-mode=size", "-I"]).arg(cuda).args(OPTIONS);
+        for target in targets {
+            command.arg("-gencode").arg(format!("arch=compute_{target},code=sm_{target}"));
+        }
+        if let Some(last) = targets.last() {
+            command.arg("-gencode").arg(format!("arch=compute_{last},code=compute_{last}"));
+        }
+        command.args(unit.format.map(|f| format!("-DFORMAT={f}")));
+        command.arg("-o").arg(folder.join(unit.name() + ".fatbin")).arg(cuda.join(unit.file).with_extension("cu"));
+        run(&mut command).map(|_| ())
+    })
+}
+
+/// Runs a compiler; its output, or what it said.
+pub fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(said) } else { Err(format!("{command:?}: {}\n{said}", output.status)) }
+}
+
+/// Calls `f` for each item on as many threads as there are cores; the first failure.
+pub fn in_parallel<T: Send>(items: Vec<T>, f: impl Fn(T) -> Result<(), String> + Sync) -> Result<(), String> {
+    let (queue, failure) = (Mutex::new(items), Mutex::new(None));
+    let work = || {
+        loop {
+            let next = queue.lock().ok().and_then(|mut queue| queue.pop());
+            let Some(item) = next else { return };
+            if let Err(e) = f(item) {
+                if let Ok(mut failure) = failure.lock() {
+                    failure.get_or_insert(e);
+                }
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+    failure.into_inner().ok().flatten().map_or(Ok(()), Err)
+}

@@ -1,0 +1,13 @@
+//! The CUDA backend, kernel by kernel against `backend/reference`, then whole models, then failures of the driver.
+//!
+//! These tests run on a GPU, or on the stand-in driver of `standin/` (`cargo xtask cuda-host` builds it and runs them there).
+//! Where there is neither, each prints that it was skipped; with `DGEMMA_REQUIRE_CUDA=1` a skip is a failure.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod device;
+mod driver_errors;
+mod formats;
+mod models;
+mod operations;

@@ -1,0 +1,241 @@
+// A stand-in for libcuda.so.1: the driver entry points that the library uses, with kernels run on the host (cusim).
+//
+// Device memory is host memory of exactly the size asked for, so the address checker watches every access of a kernel. Work
+// on a stream is done at once. Images are not looked into: every kernel that registered itself is in every module.
+//
+// Failures on demand, per thread, so that tests can run side by side:
+//   standin_fail(call, n, code, for_good)   the n-th call from now of that name answers `code`; with for_good every call does
+//                                           from then on, as after a lost device
+//   standin_memory(bytes)                   what the device has; 0: 8 GiB
+//   standin_driver(version)                 what cuDriverGetVersion says; 0: 13000
+//   standin_devices(n)                      how many there are; -1: cuInit answers CUDA_ERROR_NO_DEVICE
+// and standin_allocated(): bytes of device memory in use, by all threads; standin_launches(): kernels run by this thread.
+#include "registry.h"
+#include <atomic>
+#include <mutex>
+#include <unordered_map>
+
+typedef int Result;
+typedef unsigned long long Address;
+
+static thread_local struct {
+    const char* call = "";
+    int after = 0, code = 0;
+    bool for_good = false, lost = false;
+} failing;
+static thread_local size_t memory_bytes = 0, launches = 0;
+static thread_local int driver_version = 13000, devices = 1;
+static std::atomic<size_t> allocated{0};
+static std::mutex sizes_lock;
+static std::unordered_map<Address, size_t> sizes;
+
+static int failure(const char* call) {
+    if (failing.lost) return failing.code;
+    if (std::strcmp(failing.call, call) != 0 || --failing.after > 0) return 0;
+    failing.call = "";
+    failing.lost = failing.for_good;
+    return failing.code;
+}
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#define CALL(name, ...) EXPORT Result name(__VA_ARGS__)
+#define MAY_FAIL                                                                                                       \
+    if (const int code = failure(__func__)) return code
+
+EXPORT void standin_fail(const char* call, int n, int code, int for_good) {
+    static thread_local std::string name;
+    name = call;
+    failing = {name.c_str(), n, code, for_good != 0, false};
+}
+EXPORT void standin_memory(size_t bytes) { memory_bytes = bytes; }
+EXPORT void standin_driver(int version) { driver_version = version ? version : 13000; }
+EXPORT void standin_devices(int n) { devices = n; }
+EXPORT size_t standin_allocated() { return allocated; }
+EXPORT size_t standin_launches() { return launches; }
+
+CALL(cuInit, unsigned) {
+    MAY_FAIL;
+    return devices < 0 ? 100 : 0;
+}
+CALL(cuDriverGetVersion, int* version) {
+    MAY_FAIL;
+    *version = driver_version;
+    return 0;
+}
+CALL(cuDeviceGetCount, int* count) {
+    MAY_FAIL;
+    *count = devices;
+    return 0;
+}
+CALL(cuDeviceGet, int* device, int ordinal) {
+    MAY_FAIL;
+    *device = ordinal;
+    return ordinal < devices ? 0 : 101;
+}
+CALL(cuDeviceGetName, char* name, int bytes, int) {
+    MAY_FAIL;
+    std::snprintf(name, bytes, "stand-in");
+    return 0;
+}
+CALL(cuDeviceGetAttribute, int* value, int attribute, int) {
+    MAY_FAIL;
+    switch (attribute) {
+    case 16: *value = 4; break;       // multiprocessors
+    case 75: *value = 8; break;       // compute capability 8.6, the device with the least shared memory
+    case 76: *value = 6; break;
+    case 97: *value = 101376; break;  // shared memory per block, on request
+    default: return 1;
+    }
+    return 0;
+}
+CALL(cuDeviceTotalMem_v2, size_t* bytes, int) {
+    MAY_FAIL;
+    *bytes = memory_bytes ? memory_bytes : size_t(8) << 30;
+    return 0;
+}
+CALL(cuDevicePrimaryCtxRetain, void** context, int) {
+    MAY_FAIL;
+    *context = reinterpret_cast<void*>(1);
+    return 0;
+}
+CALL(cuDevicePrimaryCtxRelease_v2, int) { return 0; }
+CALL(cuCtxSetCurrent, void*) {
+    MAY_FAIL;
+    return 0;
+}
+CALL(cuMemGetInfo_v2, size_t* free, size_t* total) {
+    MAY_FAIL;
+    *total = memory_bytes ? memory_bytes : size_t(8) << 30;
+    *free = *total;
+    return 0;
+}
+CALL(cuModuleLoadData, void** module, const void*) {
+    MAY_FAIL;
+    *module = reinterpret_cast<void*>(2);
+    return 0;
+}
+CALL(cuModuleUnload, void*) { return 0; }
+CALL(cuModuleGetFunction, void** function, void*, const char* name) {
+    MAY_FAIL;
+    const auto found = registry().find(name);
+    if (found == registry().end()) return 500;
+    *function = &found->second;
+    return 0;
+}
+CALL(cuFuncSetAttribute, void*, int, int value) {
+    MAY_FAIL;
+    return value > 101376 ? 1 : 0;
+}
+CALL(cuStreamCreate, void** stream, unsigned) {
+    MAY_FAIL;
+    *stream = reinterpret_cast<void*>(3);
+    return 0;
+}
+CALL(cuStreamDestroy_v2, void*) { return 0; }
+CALL(cuStreamSynchronize, void*) {
+    MAY_FAIL;
+    return 0;
+}
+CALL(cuEventCreate, void** event, unsigned) {
+    MAY_FAIL;
+    *event = reinterpret_cast<void*>(4);
+    return 0;
+}
+CALL(cuEventRecord, void*, void*) {
+    MAY_FAIL;
+    return 0;
+}
+CALL(cuEventSynchronize, void*) {
+    MAY_FAIL;
+    return 0;
+}
+CALL(cuEventDestroy_v2, void*) { return 0; }
+CALL(cuMemHostAlloc, void** memory, size_t bytes, unsigned) {
+    MAY_FAIL;
+    *memory = std::malloc(bytes);
+    return *memory ? 0 : 2;
+}
+CALL(cuMemFreeHost, void* memory) {
+    std::free(memory);
+    return 0;
+}
+CALL(cuMemAlloc_v2, Address* memory, size_t bytes) {
+    MAY_FAIL;
+    if (memory_bytes && allocated + bytes > memory_bytes) return 2;
+    *memory = Address(std::malloc(bytes));
+    if (!*memory) return 2;
+    std::memset(reinterpret_cast<void*>(*memory), 0xCD, bytes);
+    allocated += bytes;
+    std::lock_guard<std::mutex> lock(sizes_lock);
+    sizes[*memory] = bytes;
+    return 0;
+}
+CALL(cuMemFree_v2, Address memory) {
+    {
+        std::lock_guard<std::mutex> lock(sizes_lock);
+        allocated -= sizes[memory];
+        sizes.erase(memory);
+    }
+    std::free(reinterpret_cast<void*>(memory));
+    return 0;
+}
+CALL(cuMemsetD8Async, Address to, unsigned char value, size_t bytes, void*) {
+    MAY_FAIL;
+    std::memset(reinterpret_cast<void*>(to), value, bytes);
+    return 0;
+}
+CALL(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, void*) {
+    MAY_FAIL;
+    std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+    return 0;
+}
+CALL(cuMemcpyDtoHAsync_v2, void* to, Address from, size_t bytes, void*) {
+    MAY_FAIL;
+    std::memcpy(to, reinterpret_cast<void*>(from), bytes);
+    return 0;
+}
+
+struct Copy2D { // CUDA_MEMCPY2D
+    size_t from_x, from_y;
+    unsigned from_type;
+    const void* from_host;
+    Address from_device;
+    void* from_array;
+    size_t from_pitch, to_x, to_y;
+    unsigned to_type;
+    void* to_host;
+    Address to_device;
+    void* to_array;
+    size_t to_pitch, width, height;
+};
+
+CALL(cuMemcpy2DAsync_v2, const Copy2D* copy, void*) {
+    MAY_FAIL;
+    if (copy->from_type != 2 || copy->to_type != 1) return 1; // from the device to the host
+    for (size_t y = 0; y < copy->height; y++) {
+        std::memcpy(static_cast<char*>(copy->to_host) + (copy->to_y + y) * copy->to_pitch + copy->to_x,
+                    reinterpret_cast<char*>(copy->from_device) + (copy->from_y + y) * copy->from_pitch + copy->from_x,
+                    copy->width);
+    }
+    return 0;
+}
+CALL(cuLaunchKernel, void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+     unsigned shared, void*, void** arguments, void**) {
+    MAY_FAIL;
+    if (!gx || gx > 0x7fffffff || !gy || gy > 65535 || !gz || gz > 65535 || bx * by * bz > 1024) return 1;
+    launches++;
+    cusim::launch({gx, gy, gz}, {bx, by, bz}, shared, (*static_cast<Bind*>(function))(arguments));
+    return 0;
+}
+CALL(cuGetErrorName, int code, const char** name) {
+    switch (code) {
+    case 1: *name = "CUDA_ERROR_INVALID_VALUE"; break;
+    case 2: *name = "CUDA_ERROR_OUT_OF_MEMORY"; break;
+    case 100: *name = "CUDA_ERROR_NO_DEVICE"; break;
+    case 101: *name = "CUDA_ERROR_INVALID_DEVICE"; break;
+    case 500: *name = "CUDA_ERROR_NOT_FOUND"; break;
+    case 719: *name = "CUDA_ERROR_LAUNCH_FAILED"; break;
+    default: return 1;
+    }
+    return 0;
+}

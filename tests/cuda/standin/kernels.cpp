@@ -1,0 +1,36 @@
+// The kernels that no tensor format enters, for the stand-in driver.
+#include "../../../cuda/attention.cu"
+#include "../../../cuda/elementwise.cu"
+#include "../../../cuda/experts_combine.cu"
+#include "../../../cuda/head_statistics.cu"
+#include "../../../cuda/kv_append.cu"
+#include "../../../cuda/quantize.cu"
+#include "../../../cuda/rms_norm.cu"
+#include "../../../cuda/rope.cu"
+#include "../../../cuda/route.cu"
+#include "registry.h"
+
+#define REGISTER(name) static const Registered registered_##name(#name, name);
+REGISTER(attention)
+REGISTER(attention_merge)
+REGISTER(gelu_mul)
+REGISTER(add)
+REGISTER(scale)
+REGISTER(softcap)
+REGISTER(experts_combine)
+REGISTER(head_start)
+REGISTER(head_statistics)
+REGISTER(head_finish)
+REGISTER(head_pick)
+REGISTER(head_log_probs)
+REGISTER(head_scale)
+REGISTER(kv_append)
+REGISTER(kv_round)
+REGISTER(quantize_int8)
+REGISTER(quantize_bf16)
+REGISTER(quantize_exact)
+REGISTER(rms_norm)
+REGISTER(rms_norm_add)
+REGISTER(rope)
+REGISTER(route)
+REGISTER(route_group)
