@@ -65,6 +65,9 @@ pub struct EngineArgs {
     /// Prompt rows encoded at a time; 0: 256. The result does not depend on it.
     #[arg(long, default_value_t = 0)]
     pub chunk: usize,
+    /// Compute all products and attention in f32, as the reference does; slower. `conform` always does.
+    #[arg(long)]
+    pub exact: bool,
 }
 
 /// [`BackendKind`] as it is typed.

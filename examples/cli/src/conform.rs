@@ -10,7 +10,7 @@
 
 mod trace;
 
-use crate::args::ConformArgs;
+use crate::args::{ConformArgs, EngineArgs};
 use crate::tensors::Tensors;
 use crate::{Result, model};
 use dgemma::engine::{Context, Model};
@@ -24,7 +24,8 @@ const CONDITIONING: f32 = 0.8;
 
 /// Runs the command.
 pub fn run(args: &ConformArgs) -> Result<ExitCode> {
-    let model = model::load(Some(&args.model), &args.engine)?;
+    // The recorded values are those of f32.
+    let model = model::load(Some(&args.model), &EngineArgs { exact: true, ..args.engine })?;
     let mut report = Report { tolerance: args.tolerance, checks: 0, failures: 0 };
     let file = |name: &str| Some(args.directory.join(name)).filter(|path| path.exists());
     if let Some(path) = file("tokenizer.json") {

@@ -20,7 +20,7 @@ pub fn open(path: Option<&Path>) -> Result<Gguf> {
 /// A model ready to run.
 pub fn load(path: Option<&Path>, engine: &EngineArgs) -> Result<Model> {
     let (backend, device) = (engine.backend.into(), engine.device);
-    let params = ModelParams { backend, device, threads: engine.threads, ..Default::default() };
+    let params = ModelParams { backend, device, threads: engine.threads, exact: engine.exact, ..Default::default() };
     Ok(Model::from_gguf(open(path)?, &params, |_| true)?)
 }
 

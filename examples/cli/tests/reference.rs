@@ -86,7 +86,7 @@ fn evaluation() {
     for expected in ["logits", "logits_sc"] {
         write(&input, &tensors);
         let (input, output_name) = (input.display().to_string(), output.display().to_string());
-        good(&["eval", &model, &input, &output_name, "--chunk", "5"]);
+        good(&["eval", &model, &input, &output_name, "--chunk", "5", "--exact"]);
         let results = read(&output);
         for (name, expected) in [("encoder_hidden", "encoder_hidden"), ("logits", expected)] {
             let (got, want) = (find(&results, name), find(&reference, expected));
