@@ -1,6 +1,8 @@
 //! The CUDA backend, kernel by kernel against `backend/reference`, then whole models, then failures of the driver.
 //!
-//! These tests run on a GPU, or on the stand-in driver of `standin/` (`cargo xtask cuda-host` builds it and runs them there).
+//! These tests run on a GPU, or on the stand-in driver of `standin/` (`cargo xtask cuda-host` builds it and runs them there, in
+//! three builds: plain, under the address and undefined-behaviour checkers, and under the race checker, which was seen to
+//! report a barrier taken out of `attention.cu`).
 //! Where there is neither, each prints that it was skipped; with `DGEMMA_REQUIRE_CUDA=1` a skip is a failure.
 
 #[path = "../common/mod.rs"]

@@ -5,7 +5,8 @@
 //!   and shared memory of every entry with `tests/cuda/resources/`; `cargo xtask cuda write` writes that anew.
 //! - `cargo xtask cuda check`: only the comparison, of every entry for one architecture and of the entries of two formats for
 //!   the others.
-//! - `cargo xtask cuda-host`: the backend's tests on the stand-in driver.
+//! - `cargo xtask cuda-host`: the backend's tests on the stand-in driver, in three builds: plain, under the address and
+//!   undefined-behaviour checkers, under the race checker.
 
 use crate::tools::{Outcome, need, root, run};
 use crate::units::{self, ALL_TARGETS, OPTIONS, Unit};
@@ -157,7 +158,27 @@ struct Build {
     tests: &'static [&'static str],
 }
 
-const BUILDS: [Build; 1] = [Build { name: "plain", flags: &[], preload: None, options: &[], tests: &[] }];
+const BUILDS: [Build; 3] = [
+    Build { name: "plain", flags: &[], preload: None, options: &[], tests: &[] },
+    Build {
+        name: "addresses",
+        flags: &["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+        preload: Some("libasan.so"),
+        options: &[("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0"), ("DGEMMA_STANDIN_CHECKED", "1")],
+        tests: &["formats::", "operations::"],
+    },
+    Build {
+        name: "races",
+        flags: &["-O1", "-fsanitize=thread"],
+        preload: Some("libtsan.so"),
+        options: &[
+            // The test program itself is not instrumented: what it does between launches is not looked at.
+            ("TSAN_OPTIONS", "halt_on_error=1:exitcode=66:report_signal_unsafe=0:ignore_noninstrumented_modules=1"),
+            ("DGEMMA_STANDIN_CHECKED", "1"),
+        ],
+        tests: &["formats::", "operations::"],
+    },
+];
 
 /// The backend's tests on the stand-in driver.
 pub fn host() -> Outcome {
