@@ -30,6 +30,7 @@ const (
 	StatusNotFound        Status = C.DGEMMA_STATUS_NOT_FOUND
 	StatusBufferTooSmall  Status = C.DGEMMA_STATUS_BUFFER_TOO_SMALL
 	StatusBusy            Status = C.DGEMMA_STATUS_BUSY
+	StatusDevice          Status = C.DGEMMA_STATUS_DEVICE
 )
 
 // String is the status in words, for instance "context full".
@@ -84,6 +85,9 @@ var (
 	ErrNotFound error = sentinel(StatusNotFound)
 	// Another call is using the object: on another goroutine, or the one whose callback this is. Wait for it.
 	ErrBusy error = sentinel(StatusBusy)
+	// The GPU or its driver failed, or there is none that can be used. After a failure during a generation, close the
+	// objects of the call.
+	ErrDevice error = sentinel(StatusDevice)
 )
 
 // ErrClosed answers calls on closed objects, and on values that this package did not make.

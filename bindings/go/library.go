@@ -41,13 +41,15 @@ const (
 	CPU Backend = C.DGEMMA_BACKEND_CPU
 	// Reference is the slow and plain backend that the others are checked against.
 	Reference Backend = C.DGEMMA_BACKEND_REFERENCE
+	// CUDA is the backend for NVIDIA GPUs of compute capability 8.0 or newer, with driver 580 or newer.
+	CUDA Backend = C.DGEMMA_BACKEND_CUDA
 )
 
 // A Device is something that can run a model.
 type Device struct {
 	Backend Backend
 	Name    string
-	// Cores that the process may use; 0 where that says nothing.
+	// Cores that the process may use, or a GPU's multiprocessors; 0 where that says nothing.
 	Cores int
 	// MemoryBytes and how much of it was free when asked; 0: unknown.
 	MemoryBytes, FreeBytes uint64

@@ -28,7 +28,7 @@ func TestLibrary(t *testing.T) {
 
 func TestStatuses(t *testing.T) {
 	sentinels := []error{ErrInvalidArgument, ErrIO, ErrBadFile, ErrTokenizer, ErrTemplate, ErrContextFull, ErrOutOfMemory,
-		ErrCancelled, ErrInternal, ErrNotFound, nil, ErrBusy}
+		ErrCancelled, ErrInternal, ErrNotFound, nil, ErrBusy, ErrDevice}
 	for i, want := range sentinels {
 		status := Status(i + 1)
 		err := error(&Error{status, "text"})

@@ -41,6 +41,8 @@ type LoadOptions struct {
 	Exact bool
 	// CPULevel is the instruction set that the CPU backend uses; CPUBest but for comparisons.
 	CPULevel CPULevel
+	// Device is which GPU [CUDA] uses, from 0: device 1 + Device of [Devices].
+	Device int
 	// OnProgress hears how far loading is, from 0 to 1.
 	OnProgress func(fraction float32) error
 }
@@ -78,6 +80,7 @@ func Load(path string, options *LoadOptions) (*Model, error) {
 		params.exact = 1
 	}
 	params.cpu_level = C.uint32_t(options.CPULevel)
+	params.device = l.u32("device", options.Device)
 	if l.err != nil {
 		return nil, l.err
 	}

@@ -27,6 +27,7 @@ export const structs = {
     error_text_cap: "size_t",
     exact: "uint32_t",
     cpu_level: "uint32_t",
+    device: "uint32_t",
   },
   dgemma_model_info: {
     struct_size: "size_t",
@@ -276,6 +277,7 @@ export const Status = {
   NOT_FOUND: 10,
   BUFFER_TOO_SMALL: 11,
   BUSY: 12,
+  DEVICE: 13,
 } as const;
 
 /** dgemma_stop_reason, in its order. */
@@ -314,6 +316,7 @@ export const constants = {
   DGEMMA_NOISE_RENOISE: 2,
   DGEMMA_BACKEND_CPU: 0,
   DGEMMA_BACKEND_REFERENCE: 1,
+  DGEMMA_BACKEND_CUDA: 2,
   DGEMMA_PROMPT_CHAT: 0,
   DGEMMA_PROMPT_RAW: 1,
   DGEMMA_GENERATE_IGNORE_END: 1,
@@ -327,3 +330,19 @@ export const constants = {
   DGEMMA_SLOT_FREE: 1,
   DGEMMA_SLOT_PINNED: 2,
 } as const;
+
+/** DGEMMA_BACKEND_* by name. */
+export const backends = {
+  cpu: constants.DGEMMA_BACKEND_CPU,
+  reference: constants.DGEMMA_BACKEND_REFERENCE,
+  cuda: constants.DGEMMA_BACKEND_CUDA,
+};
+
+/** What runs a model. */
+export type Backend = keyof typeof backends;
+
+/** The name of a DGEMMA_BACKEND_* value. */
+export function backendName(value: number): Backend {
+  const names = Object.keys(backends) as Backend[];
+  return names.find((name) => backends[name] === value) ?? "cpu";
+}

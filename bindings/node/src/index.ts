@@ -2,6 +2,7 @@
 
 /// <reference lib="esnext.disposable" />
 
+export type { Backend } from "./abi.js";
 export { Block, type BlockOptions } from "./block.js";
 export { type Canvas, type CanvasPart, canvas } from "./canvas.js";
 export type { ChatMessage, Prompt } from "./chat.js";

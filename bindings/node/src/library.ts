@@ -1,12 +1,12 @@
 // What concerns the library rather than a model.
 
 import koffi from "koffi";
-import { callbacks, constants } from "./abi.js";
+import { type Backend, backendName, callbacks, constants } from "./abi.js";
 import { Native } from "./native.js";
 
 /** Something that can run a model. */
 export interface Device {
-  readonly backend: "cpu" | "reference";
+  readonly backend: Backend;
   readonly name: string;
   /** Processor cores that the process may use; 0 where that says nothing. */
   readonly cores: number;
@@ -41,7 +41,7 @@ export function devices(library?: string): Device[] {
   return Array.from({ length: native.plain<number>("dgemma_device_count") }, (_, i) => {
     const c = native.report("dgemma_device_describe", "dgemma_device_info", i);
     return {
-      backend: c.backend === constants.DGEMMA_BACKEND_REFERENCE ? "reference" : "cpu",
+      backend: backendName(c.backend),
       name: String(c.name),
       cores: c.cores,
       memoryBytes: c.memory_bytes,

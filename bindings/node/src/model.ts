@@ -1,7 +1,7 @@
 // A loaded model: what there is to know about it, its vocabulary and chat template, and the contexts made from it.
 
 import { fileURLToPath } from "node:url";
-import { Status, constants } from "./abi.js";
+import { type Backend, Status, backendName, backends, constants } from "./abi.js";
 import { Listener, addressOf } from "./callbacks.js";
 import type { ChatMessage } from "./chat.js";
 import { Context, type ContextOptions, createContext } from "./context.js";
@@ -18,8 +18,10 @@ import { type Tokens, cString, tokenArray, utf8 } from "./tokens.js";
 export interface LoadOptions {
   /** Gives up loading; it then rejects with an AbortError. */
   signal?: AbortSignal | undefined;
-  /** "cpu", or "reference": slow and plain, what the others are checked against. */
-  backend?: "cpu" | "reference" | undefined;
+  /** "cpu"; "cuda": an NVIDIA GPU; or "reference": slow and plain, what the others are checked against. */
+  backend?: Backend | undefined;
+  /** Which GPU "cuda" uses, from 0: entry 1 + device of `devices()`. */
+  device?: number | undefined;
   /** Threads of the model's own pool, 0 to 1024; 0 or left out: one per available core. */
   threads?: number | undefined;
   /** Read the file instead of mapping it, so that it may be changed or removed afterwards. */
@@ -51,7 +53,7 @@ export interface ModelInfo {
   readonly experts: number;
   /** Experts chosen for each token. */
   readonly expertsUsed: number;
-  readonly backend: "cpu" | "reference";
+  readonly backend: Backend;
   /** Weights in all. */
   readonly parameters: number;
   /** Bytes of the file, or of all files of a split set. */
@@ -77,8 +79,6 @@ export interface TokenizeOptions {
   /** Control tokens spelled in the text become those tokens. For rendered chats; user input should stay text. */
   parseSpecial?: boolean | undefined;
 }
-
-const backends = { cpu: constants.DGEMMA_BACKEND_CPU, reference: constants.DGEMMA_BACKEND_REFERENCE };
 
 const cpuLevels = {
   best: constants.DGEMMA_CPU_BEST,
@@ -291,6 +291,7 @@ function loadParams(native: Native, options: LoadOptions, listener: Listener): S
   const memory = (options.read ? constants.DGEMMA_MEMORY_READ : 0) + (options.lock ? constants.DGEMMA_MEMORY_LOCK : 0);
   params.set("memory", memory);
   params.set("exact", options.exact ? 1 : 0);
+  params.set("device", whole("device", options.device ?? 0, 0xffff_ffff));
   params.set("cpu_level", choice("cpuLevel", options.cpuLevel ?? "best", cpuLevels));
   if (options.onProgress || options.signal) {
     params.set("on_progress", addressOf("onProgress"));
@@ -309,7 +310,7 @@ function describe(native: Native, model: bigint): ModelInfo {
     hiddenSize: c.hidden_size,
     experts: c.experts,
     expertsUsed: c.experts_used,
-    backend: c.backend === constants.DGEMMA_BACKEND_REFERENCE ? "reference" : "cpu",
+    backend: backendName(c.backend),
     parameters: c.parameters,
     fileBytes: c.file_bytes,
     tensorBytes: c.tensor_bytes,

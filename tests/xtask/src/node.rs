@@ -17,7 +17,7 @@ const EXAMPLES: [(&str, &[&str], &str); 3] = [
 /// Everything of `bindings/node`, with the library as it is built from this checkout.
 pub fn package_and_examples() -> Outcome {
     need("cc", &["gcc", "libc6-dev"])?;
-    run(Command::new("cargo").args(["build", "--release", "--locked", "--package", "dgemma"]))?;
+    run(Command::new("cargo").args(["build", "--release", "--locked"]))?;
     let path = path_with_node()?;
     let folder = root().join("bindings/node");
     let npm = |args: &[&str]| {
