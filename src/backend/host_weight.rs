@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gguf::{Bytes, Tensor};
-use crate::quant::{Codes, Format};
+use crate::quant::{Codes, Format, panel};
 
 /// A matrix `[rows, cols]`, or a stack of them seen as one tall matrix `[count * rows, cols]`.
 pub struct HostWeight {
@@ -59,6 +59,16 @@ impl HostWeight {
     #[inline]
     pub fn address(&self, row: usize) -> *const u8 {
         self.data.as_ptr().wrapping_add(row * self.row_bytes)
+    }
+
+    /// Asks for the bytes of `n` columns from `col` on of a row that need not exist, soon to be read.
+    #[inline]
+    pub fn prefetch(&self, row: usize, col: usize, n: usize) {
+        let block = self.format.block;
+        panel::prefetch(
+            self.address(row).wrapping_add(col / block * self.format.block_bytes),
+            n / block * self.format.block_bytes,
+        );
     }
 
     /// Decodes columns `col..col + out.len()` of row `row` (counted over the whole stack); both ends on block borders.

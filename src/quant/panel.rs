@@ -130,7 +130,7 @@ fn blocks<P: Panel, W: Words>(src: &[u8], ahead: *const u8, out: &mut [Line]) {
 
 /// Asks for `bytes` bytes, which need not exist.
 #[inline(always)]
-fn prefetch(at: *const u8, bytes: usize) {
+pub(crate) fn prefetch(at: *const u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
     for offset in (0..bytes).step_by(64) {
         // SAFETY: a hint about an address, whatever is there.

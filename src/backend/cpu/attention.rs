@@ -168,11 +168,10 @@ impl<'a> Task<'a> {
         if let Some(token) = self.bf16 {
             self.scores.fill(0.0);
             let queries = &self.queries[g * m * dim..][..m * dim];
-            let out = Rows { at: self.scores.as_mut_ptr(), stride: KEY_TILE };
+            let scores = self.scores.as_mut_ptr();
+            let query = |i: usize| (&queries[i * dim..][..dim], 1.0, scores.wrapping_add(i * KEY_TILE));
             // SAFETY: `[m, KEY_TILE]`, of which n columns are written.
-            unsafe {
-                bf16::accumulate(token, &self.key_pairs, (dim, n), |i| (&queries[i * dim..][..dim], 1.0), m, out)
-            };
+            unsafe { bf16::accumulate(token, &self.key_pairs, (dim, n), query, m) };
             return;
         }
         let head = self.kv_head * self.group + g;
@@ -212,9 +211,9 @@ impl<'a> Task<'a> {
         let c = Rows { at: self.sums[g * m * dim..].as_mut_ptr(), stride: dim };
         if let Some(token) = self.bf16 {
             bf16::round(self.level, &self.scores, &mut self.rounded[..m * KEY_TILE]);
-            let p = &self.rounded;
+            let row = |i: usize| (&self.rounded[i * KEY_TILE..][..n], 1.0, c.at.wrapping_add(i * dim));
             // SAFETY: sums `[m, dim]` from here.
-            unsafe { bf16::accumulate(token, &self.value_pairs, (n, dim), |i| (&p[i * KEY_TILE..][..n], 1.0), m, c) };
+            unsafe { bf16::accumulate(token, &self.value_pairs, (n, dim), row, m) };
             return;
         }
         let (a, b) =

@@ -4,7 +4,7 @@
 //! rows x 64 columns, 24 sums in registers; 4 loads and 6 broadcasts feed 24 products of 32. Sums of a pair round once in
 //! an order of the processor's own, so results differ from f32 in the last bits of each step.
 
-use super::gemm::{Rows, transpose};
+use super::gemm::transpose;
 use crate::cpu_level::{Avx512Bf16, CpuLevel, leveled};
 
 /// Columns of a tile.
@@ -36,7 +36,14 @@ pub fn pack_with(level: CpuLevel, k: usize, n: usize, row: impl Fn(usize, &mut [
             high.fill(0.0)
         }
         for (strip, (low, high)) in low.chunks(COLS).zip(high.chunks(COLS)).enumerate() {
-            pack_pair(level, low, high, &mut out[(strip * pairs + i) * COLS..][..COLS]);
+            let out = &mut out[(strip * pairs + i) * COLS..][..COLS];
+            #[cfg(target_arch = "x86_64")]
+            if let (Some(_), true) = (level.bf16(), low.len() == COLS) {
+                // SAFETY: the token proves the features; all three are 64 long.
+                unsafe { x86::pack_pair(low.as_ptr(), high.as_ptr(), out.as_mut_ptr()) };
+                continue;
+            }
+            pack_pair(level, low, high, out);
         }
     }
 }
@@ -82,30 +89,30 @@ fn rounded(x: f32) -> u32 {
     bits.wrapping_add(0x7fff + (bits >> 16 & 1))
 }
 
-/// The product with a packed matrix `[k, n]`, for `rows` rows: `x(i)` gives k numbers of row i and its factor.
+/// The product with a packed matrix `[k, n]`, for `rows` rows: `x(i)` gives k numbers of row i, its factor, and where its
+/// products are added.
 ///
 /// # Safety
-/// n elements of each of `rows` rows at `out` are writable, and nobody else accesses them during the call.
+/// n elements of each row that `x` names are writable, and nobody else accesses them during the call.
 pub unsafe fn accumulate<'a>(
     token: Avx512Bf16,
     packed: &[u32],
     (k, n): (usize, usize),
-    x: impl Fn(usize) -> (&'a [u16], f32),
+    x: impl Fn(usize) -> (&'a [u16], f32, *mut f32),
     rows: usize,
-    out: Rows<*mut f32>,
 ) {
     let _ = token;
     let pairs = k.div_ceil(2);
     assert!(packed.len() == pairs * padded(n));
-    for first in (0..rows).step_by(ROWS) {
-        for strip in 0..n.div_ceil(COLS) {
-            let columns = (n - strip * COLS).min(COLS);
-            let b = packed[strip * pairs * COLS..].as_ptr();
+    // A strip of the packed matrix stays in the nearest cache that holds it, for all rows.
+    for strip in 0..n.div_ceil(COLS) {
+        let columns = (n - strip * COLS).min(COLS);
+        let b = packed[strip * pairs * COLS..].as_ptr();
+        for first in (0..rows).step_by(ROWS) {
             let row = |i: usize| {
-                let (x, factor) = x(first + i);
+                let (x, factor, out) = x(first + i);
                 assert!(x.len() == k);
-                let out = out.at.wrapping_add((first + i) * out.stride + strip * COLS);
-                Row { x: x.as_ptr(), factor, out }
+                Row { x: x.as_ptr(), factor, out: out.wrapping_add(strip * COLS) }
             };
             macro_rules! tile {
                 ($($size:literal),*) => {
@@ -140,6 +147,28 @@ mod x86 {
     use super::{COLS, Row};
     use std::arch::x86_64::*;
     use std::mem::transmute;
+
+    /// Rounds 64 numbers of two rows each and packs them. As `rounded`, but numbers below the normal ones become zeros.
+    ///
+    /// # Safety
+    /// 64 numbers each.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub unsafe fn pack_pair(low: *const f32, high: *const f32, out: *mut u32) {
+        // Words of 16 bits: those of low are the first half of the pair.
+        let order = _mm512_add_epi32(
+            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+            _mm512_set1_epi32(16 << 16),
+        );
+        let order = _mm512_or_si512(order, _mm512_slli_epi32::<16>(order));
+        for i in (0..COLS).step_by(16) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(high.add(i)), _mm512_loadu_ps(low.add(i)));
+                let words = _mm512_permutexvar_epi16(order, transmute::<__m512bh, __m512i>(both));
+                _mm512_storeu_si512(out.add(i).cast(), words);
+            }
+        }
+    }
 
     /// # Safety
     /// k numbers per row of x, `columns` of out; b `[k / 2 rounded up, 64]`.
@@ -199,9 +228,11 @@ mod tests {
             let mut packed = Vec::new();
             pack(CpuLevel::best(), &b, n, &mut packed);
             let mut out = vec![1.0; rows * n];
-            let c = Rows { at: out.as_mut_ptr(), stride: n };
+            let c = out.as_mut_ptr();
             // SAFETY: `[rows, n]`.
-            unsafe { accumulate(token, &packed, (k, n), |i| (&x[i * k..][..k], factors[i]), rows, c) };
+            unsafe {
+                accumulate(token, &packed, (k, n), |i| (&x[i * k..][..k], factors[i], c.wrapping_add(i * n)), rows)
+            };
             for i in 0..rows {
                 for j in 0..n {
                     let sum: f32 = (0..k).map(|p| number(i * k + p) * number(p * n + j + 5)).sum();

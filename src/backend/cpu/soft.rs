@@ -26,6 +26,10 @@ pub const DROPPED: f64 = 1e-6;
 /// one of a dense product; half of that bounds the lists at 25 MB for 64 rows of 262,144 tokens.
 const DENSE: usize = TILE / 8;
 
+/// Tokens between the one that is decoded and the one whose bytes are asked for: a task's part of a row ends before the
+/// processor has noticed that it is read in order.
+const AHEAD: usize = 8;
+
 /// What a tile has to do.
 #[derive(Default)]
 struct Plan {
@@ -183,7 +187,10 @@ unsafe fn columns_of<K: Kept>(
         let first = tile * TILE;
         if !plan.dense.is_empty() {
             let n = (sweep.vocab - first).min(TILE);
-            let row = |i: usize, to: &mut [f32]| embedding.decode(first + i, columns.start, to);
+            let row = |i: usize, to: &mut [f32]| {
+                embedding.prefetch(first + i + AHEAD, columns.start, to.len());
+                embedding.decode(first + i, columns.start, to);
+            };
             let factors: Vec<f32> =
                 plan.dense.iter().map(|&row| factor(sweep, rows, row as usize, tile, scale)).collect();
             let kept = |i: usize| &sweep.kept(plan.dense[i] as usize)[first..first + n];
@@ -220,15 +227,15 @@ impl Dense {
         out: impl Fn(usize) -> &'b mut [f32],
     ) {
         let (width, rows) = (self.width, factors.len());
-        self.sums.clear();
-        self.sums.resize(rows * width, 0.0);
-        let c = Rows { at: self.sums.as_mut_ptr(), stride: width };
         if let (Some(token), Some(_)) = (level.bf16(), K::as_bf16(kept(0))) {
             bf16::pack_with(level, n, width, row, &mut self.panel);
-            let x = |i: usize| (K::as_bf16(kept(i)).unwrap_or_default(), factors[i]);
-            // SAFETY: `[rows, width]`.
-            unsafe { bf16::accumulate(token, &self.panel, (n, width), x, rows, c) };
+            let x = |i: usize| (K::as_bf16(kept(i)).unwrap_or_default(), factors[i], out(i).as_mut_ptr());
+            // SAFETY: `width` elements of rows that are this task's alone.
+            unsafe { bf16::accumulate(token, &self.panel, (n, width), x, rows) };
         } else {
+            self.sums.clear();
+            self.sums.resize(rows * width, 0.0);
+            let c = Rows { at: self.sums.as_mut_ptr(), stride: width };
             self.matrix.resize(n * width, 0.0);
             self.matrix.chunks_exact_mut(width).enumerate().for_each(|(i, to)| row(i, to));
             self.p.resize(rows * n, 0.0);
@@ -238,9 +245,9 @@ impl Dense {
             let (a, b) = (Rows { at: self.p.as_ptr(), stride: n }, Rows { at: self.matrix.as_ptr(), stride: width });
             // SAFETY: `[rows, n]`, `[n, width]` and `[rows, width]`.
             unsafe { gemm(level, (rows, width, n), a, b, c, false) };
-        }
-        for (i, sums) in self.sums.chunks_exact(width).enumerate().take(rows) {
-            math::add(level, sums, out(i));
+            for (i, sums) in self.sums.chunks_exact(width).enumerate().take(rows) {
+                math::add(level, sums, out(i));
+            }
         }
     }
 }
