@@ -153,7 +153,7 @@ fn rescaled(codes: &[u8; GROUP], scale: f32) -> (u8, [u8; GROUP]) {
     };
     // Zero would do only where all codes are zero, for which any other scale does as well. The smallest scales lie so far
     // apart that twice or four times the scale, under codes of a half or a quarter, can be the better one: up to code 32.
-    let candidates = above.saturating_sub(2).max(1)..=(above + 2).max(32).min(LARGEST_CODE);
+    let candidates = above.saturating_sub(2).max(1)..=(above + 2).clamp(32, LARGEST_CODE);
     let best = candidates.map(attempt).min_by(|a, b| a.0.total_cmp(&b.0));
     best.map_or((0, [0; GROUP]), |(_, scale, codes)| (scale, codes))
 }
