@@ -1,5 +1,5 @@
 //! Sixteen rows taken apart at once, for products in integers: the packed bytes are transposed, 32 bits per row at a time,
-//! before codes are split out of them, so that everything happens in whole registers. A format says how in [`Panel`], once
+//! before codes are split out of them, so that everything happens in whole registers. A format says how in `Panel`, once
 //! for all instruction sets; `unpack` of its [`Codes`](super::Codes) is the truth that `conformance.rs` compares with.
 //!
 //! What comes out is what kernels read. For each 32 columns, as [`Line`]s with one word for each row:
