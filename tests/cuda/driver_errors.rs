@@ -116,6 +116,7 @@ fn every_failing_call_comes_back_by_name() {
         "cuMemAlloc_v2",
         "cuMemsetD8Async",
         "cuMemcpyHtoDAsync_v2",
+        "cuMemcpyDtoDAsync_v2",
         "cuMemcpyDtoHAsync_v2",
         "cuModuleLoadData",
         "cuModuleGetFunction",

@@ -2,7 +2,7 @@
 
 use super::common::*;
 use super::device::{available, checked};
-use dgemma::engine::{BackendKind, Event, GenerateParams, Model, ModelParams};
+use dgemma::engine::{BackendKind, Context, Event, GenerateParams, Model, ModelParams, Start, StepInfo};
 use dgemma::sampler::{RecordedNoise, StepNoise};
 use dgemma_quantize::convert::{self, Options};
 use std::ops::ControlFlow;
@@ -165,4 +165,53 @@ fn a_seed_gives_the_text_of_the_cpu() {
         context.generate(&params, |_| ControlFlow::Continue(())).unwrap().tokens
     };
     assert_eq!(answer(BackendKind::Cuda), answer(BackendKind::Cpu));
+}
+
+/// All that a run says about each step: draft, draws, canvas, entropies' bits.
+type Steps = Vec<(Vec<u32>, Vec<u32>, Vec<u32>, Vec<u32>)>;
+
+fn noted(step: &StepInfo) -> (Vec<u32>, Vec<u32>, Vec<u32>, Vec<u32>) {
+    let bits = step.entropy.iter().map(|h| h.to_bits()).collect();
+    (step.draft.to_vec(), step.drawn.to_vec(), step.canvas.to_vec(), bits)
+}
+
+/// What is pending shares the pass of a canvas's first step: bit for bit what two passes give.
+#[test]
+fn a_shared_pass_equals_passes_apart() {
+    if !available("a_shared_pass_equals_passes_apart") || checked() {
+        return;
+    }
+    for (name, exact) in [("micro-f32.gguf", true), ("micro-Q4_0.gguf", false)] {
+        let model = load_on(&golden("peer").join(name), BackendKind::Cuda, exact);
+        let prompt: Vec<u32> = (3..43).collect();
+        let mut params = GenerateParams { ignore_eog: true, ..GenerateParams::new(&model) };
+        (params.sampler.steps, params.sampler.seed, params.max_tokens) = (2, 9, 2 * model.config().canvas);
+        let mut shared: Steps = Vec::new();
+        let mut one = context(&model, 16);
+        one.set_tokens(&prompt).unwrap();
+        one.generate(&params, |event| {
+            if let Event::Step(step) = event {
+                shared.push(noted(&step));
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        let mut apart: Steps = Vec::new();
+        let mut two = context(&model, 16);
+        two.set_tokens(&prompt).unwrap();
+        let mut noise = two.noise(9);
+        for index in 0..2 {
+            let mut block = two.begin_block(index, Start::Random(0), &params.sampler, &mut noise).unwrap();
+            while !block.is_done() {
+                two.step(&mut block, &mut noise).unwrap();
+                apart.push(noted(&block.last_step().unwrap()));
+            }
+            two.commit(&block, block.draft().len()).unwrap();
+        }
+        assert_eq!(shared.len(), 4, "{name}");
+        assert!(shared == apart, "{name}: steps differ");
+        assert_eq!(one.tokens(), two.tokens(), "{name}");
+        let kv = |context: &Context| context.kv(0).unwrap().k.iter().map(|k| k.to_bits()).collect::<Vec<_>>();
+        assert!(kv(&one) == kv(&two), "{name}: cached keys differ");
+    }
 }

@@ -76,11 +76,13 @@ type Case = (usize, usize, Option<usize>);
 fn attention_case(mask: Mask, (heads, kv_heads, dim): (usize, usize, usize), case: Case, kind: KvType) {
     let (rows, start, window) = case;
     let mut r = Numbers(4);
-    let (q, k, v) = (r.vec(rows * heads * dim), r.vec(rows * kv_heads * dim), r.vec(rows * kv_heads * dim));
+    // Behind rows of others, whose values must not matter and whose results stay zeros.
+    let (first_row, all) = (rows % 3, rows % 3 + rows);
+    let (q, k, v) = (r.vec(all * heads * dim), r.vec(all * kv_heads * dim), r.vec(all * kv_heads * dim));
     // The cache is filled through kv_append, in two pieces, with a ring that wraps.
     let capacity = window.map_or(start.max(1), |w| w - 1 + 50);
     let (old_k, old_v) = (r.vec(start * kv_heads * dim), r.vec(start * kv_heads * dim));
-    let shape = AttentionShape { first_row: 0, rows, start, heads, kv_heads, head_dim: dim, window, mask };
+    let shape = AttentionShape { first_row, rows, start, heads, kv_heads, head_dim: dim, window, mask };
     compare!(format!("attention {mask:?} {kind:?} {shape:?}"), 2e-5, &open(true), |b| {
         let empty = || b.kv_buffer(kind, kv_heads * capacity * dim, "test").unwrap();
         let mut cache = KvLayer { k: empty(), v: empty(), capacity, kv_heads, head_dim: dim, kind };
@@ -89,9 +91,9 @@ fn attention_case(mask: Mask, (heads, kv_heads, dim): (usize, usize, usize), cas
             b.kv_append(&upload(b, &old_k[part.clone()]), &upload(b, &old_v[part]), to - from, from, &mut cache)
                 .unwrap();
         }
-        let mut out = b.buffer(rows * heads * dim, "test").unwrap();
+        let mut out = b.buffer(all * heads * dim, "test").unwrap();
         b.attention(&upload(b, &q), &upload(b, &k), &upload(b, &v), &cache, &shape, &mut out).unwrap();
-        download(b, &out, rows * heads * dim)
+        download(b, &out, all * heads * dim)
     });
 }
 
@@ -108,6 +110,20 @@ fn attention_under_every_mask() {
             }
         }
     }
+}
+
+/// Rows move within the device.
+#[test]
+fn copies_stay_on_the_device() {
+    if !available("copies_stay_on_the_device") {
+        return;
+    }
+    let (x, y) = (Numbers(6).vec(40), Numbers(7).vec(40));
+    compare!("copy", 0.0, &open(true), |b| {
+        let (from, mut to) = (upload(b, &x), upload(b, &y));
+        b.copy(&from, 3, 17, &mut to, 21).unwrap();
+        download(b, &to, 40)
+    });
 }
 
 /// The real head widths; a long prefix, so that the walk over it is split.

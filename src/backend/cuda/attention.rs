@@ -52,11 +52,13 @@ pub fn attention(
         capacity: grid::int(cache.capacity, "positions")?,
         kind: kv::number(cache.kind),
     };
-    let (q, k, v, out) = (q.0.address(0), k.0.address(0), v.0.address(0), out.0.address(0));
+    // A multiple of 16 bytes, since heads are a multiple of 4 numbers wide.
+    let (query, key) = (s.query_start() * size_of::<f32>(), s.key_start() * size_of::<f32>());
+    let (q, k, v, out) = (q.0.address(query), k.0.address(key), v.0.address(key), out.0.address(query));
     let (k_cache, v_cache) = (cache.k.memory.address(0), cache.v.memory.address(0));
     let per_split = grid::int(cut.per_split, "positions")?;
-    // SAFETY: (q, k, v, k_cache, v_cache, shape, per_split, out, partial): sizes by the trait's contract, `partial` with
-    // head_dim + 2 numbers for each split of each vector.
+    // SAFETY: (q, k, v, k_cache, v_cache, shape, per_split, out, partial): sizes by the trait's contract, from row first_row
+    // on, and `partial` with head_dim + 2 numbers for each split of each vector.
     unsafe {
         cuda.launch(
             "attention",

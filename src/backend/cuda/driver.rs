@@ -322,6 +322,18 @@ impl Memory {
         driver!(cuMemcpyHtoDAsync_v2(self.address + at as u64, from.at.cast(), bytes, self.device.stream))
     }
 
+    /// Copies `bytes` bytes of `from`, from byte `start` on, to byte `at` and on.
+    pub fn copy(&mut self, from: &Memory, start: usize, bytes: usize, at: usize) -> Result<()> {
+        assert!(
+            start + bytes <= from.bytes && at + bytes <= self.bytes,
+            "copy of {bytes} bytes at {at} into {}",
+            self.bytes
+        );
+        self.device.bind()?;
+        let (to, from) = (self.address + at as u64, from.address + start as u64);
+        driver!(cuMemcpyDtoDAsync_v2(to, from, bytes, self.device.stream))
+    }
+
     /// Copies byte `at` and on to `to`, after everything on the stream.
     pub fn read<T: Plain>(&self, at: usize, to: &mut [T]) -> Result<()> {
         let bytes = size_of_val(to);

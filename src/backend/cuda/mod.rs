@@ -152,6 +152,8 @@ impl Backend for Cuda {
     type Kv = Kv;
     type Routes = Routes;
 
+    const SHARES_PASSES: bool = true;
+
     fn name(&self) -> &'static str {
         "cuda"
     }
@@ -179,6 +181,11 @@ impl Backend for Cuda {
 
     fn read(&self, src: &Buffer, at: usize, dst: &mut [f32]) -> Result<()> {
         src.0.read(at * size_of::<f32>(), dst)
+    }
+
+    fn copy(&self, src: &Buffer, from: usize, len: usize, dst: &mut Buffer, at: usize) -> Result<()> {
+        let bytes = size_of::<f32>();
+        dst.0.copy(&src.0, from * bytes, len * bytes, at * bytes)
     }
 
     fn kv_buffer(&self, kind: KvType, len: usize, what: &'static str) -> Result<Kv> {

@@ -189,6 +189,11 @@ CALL(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, void*) {
     std::memcpy(reinterpret_cast<void*>(to), from, bytes);
     return 0;
 }
+CALL(cuMemcpyDtoDAsync_v2, Address to, Address from, size_t bytes, void*) {
+    MAY_FAIL;
+    std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
+    return 0;
+}
 CALL(cuMemcpyDtoHAsync_v2, void* to, Address from, size_t bytes, void*) {
     MAY_FAIL;
     std::memcpy(to, reinterpret_cast<void*>(from), bytes);
