@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Programs of tests/c that count their own checks (see tests/c/check.h): a file, or all files of a folder.
-const PROGRAMS: [&str; 7] = ["library", "vocabulary", "context", "blocks", "keep", "misuse", "threads"];
+const PROGRAMS: [&str; 8] = ["library", "vocabulary", "context", "blocks", "keep", "misuse", "threads", "bus_error"];
 
 /// Undefined behaviour and memory errors end the program; leaks fail it when it ends.
 const SANITIZERS: [&str; 3] = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];

@@ -3,6 +3,7 @@
 mod common;
 use common::*;
 use dgemma::engine::{GenerateParams, Model, ModelParams};
+use dgemma::gguf::Gguf;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -50,6 +51,73 @@ fn a_mapped_file_may_be_replaced_and_a_cut_is_noticed() {
     std::fs::remove_file(&copy).unwrap();
     std::fs::write(&copy, b"another file of this name").unwrap();
     assert_eq!(text(&model), before);
+    std::fs::remove_file(&copy).unwrap();
+}
+
+/// What a cut takes away reads as zeros, what it leaves as it was, and both files on the list are told apart.
+#[cfg(target_os = "linux")]
+#[test]
+fn guarded_bytes_that_are_cut_away_are_zeros_and_noted() {
+    let [copy, other] = ["guarded", "whole"].map(|name| {
+        let copy = std::env::temp_dir().join(format!("dgemma-{name}-{}.gguf", std::process::id()));
+        std::fs::copy(micro(), &copy).unwrap();
+        copy
+    });
+    let (guarded, whole) = (Gguf::open_guarded(&copy).unwrap(), Gguf::open_guarded(&other).unwrap());
+    let largest = guarded.tensors().iter().max_by_key(|info| info.bytes).unwrap();
+    let tensor = guarded.tensor(&largest.name).unwrap();
+    let cut_at = (largest.start + largest.bytes / 2) & !4095;
+    assert!(tensor.data.iter().any(|&b| b != 0) && largest.start < cut_at);
+    let file = std::fs::OpenOptions::new().write(true).open(&copy).unwrap();
+    file.set_len(cut_at as u64).unwrap();
+    guarded.check_reads().unwrap();
+    let (left, gone) = tensor.data.split_at(cut_at - largest.start);
+    assert!(gone.iter().all(|&b| b == 0));
+    assert_eq!(left, &whole.tensor(&largest.name).unwrap().data[..left.len()]);
+    // Also when the file is whole again: the zeros stay.
+    std::fs::copy(micro(), &copy).unwrap();
+    for check in [guarded.check_reads(), guarded.check_mapping()] {
+        let text = check.unwrap_err().to_string();
+        assert!(text.starts_with(&format!("{}: was cut from ", copy.display())), "{text}");
+    }
+    whole.check_mapping().unwrap();
+    // A place on the list that is used again knows nothing of its past.
+    drop((tensor, guarded));
+    let again = Gguf::open_guarded(&copy).unwrap();
+    again.check_reads().unwrap();
+    std::fs::remove_file(&copy).unwrap();
+    std::fs::remove_file(&other).unwrap();
+}
+
+/// Another thread cuts the file at whatever moment of a generation: an error that names the file, from this call and the next.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cut_in_the_middle_of_a_pass_is_an_error() {
+    let copy = std::env::temp_dir().join(format!("dgemma-midpass-{}.gguf", std::process::id()));
+    let (rounds, mut in_a_pass) = (40, 0);
+    for round in 0..rounds {
+        std::fs::copy(micro(), &copy).unwrap();
+        let model = Model::load(&copy, &ModelParams { threads: 2, ..Default::default() }).unwrap();
+        let mut context = context(&model, 0);
+        let file = std::fs::OpenOptions::new().write(true).open(&copy).unwrap();
+        let cutter = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_micros(50 * round));
+            file.set_len(5000).unwrap();
+        });
+        let mut endless = || loop {
+            context.truncate(0);
+            context.append(&[2, 3, 4]).unwrap();
+            if let Err(e) = context.generate(&GenerateParams::new(&model), |_| ControlFlow::Continue(())) {
+                break e.to_string();
+            }
+        };
+        let text = endless();
+        assert!(text.starts_with(&format!("{}: was cut from ", copy.display())), "{text}");
+        in_a_pass += usize::from(text.contains("while it was read"));
+        assert!(endless().contains("was cut from "));
+        cutter.join().unwrap();
+    }
+    println!("{in_a_pass} of {rounds} cuts fell into a pass");
     std::fs::remove_file(&copy).unwrap();
 }
 

@@ -149,8 +149,13 @@ fn cpu_level(level: u32) -> Result<Option<CpuLevel>> {
 /// A mapped file must stay as it is while the model or anything made from it lives. Removing it, or replacing it by a new
 /// file of the same name (as `mv` and package managers do), is fine: the old one stays mapped. Overwriting it in place
 /// changes the weights. Cutting it ends in DGEMMA_STATUS_BAD_FILE from prefill, generation, step and scoring until it is
-/// restored, but a cut in the middle of a pass, or under a load, makes the system end the process (SIGBUS). Where a file may
-/// be overwritten or cut, ask for DGEMMA_MEMORY_READ: then nothing that happens to it matters any more.
+/// restored; if it was cut in the middle of a load or a pass, or its disk failed, the call answers the same, and so does
+/// every later one with this model. Where a file may be overwritten or cut, ask for DGEMMA_MEMORY_READ: then nothing that
+/// happens to it matters any more.
+///
+/// On Linux the first load of a mapped file installs a handler of SIGBUS for this, which passes on every signal that is not
+/// about a model's file; a program that sets a handler of its own later should do the same, or such a cut ends it.
+/// Loads with DGEMMA_MEMORY_READ install nothing.
 ///
 /// `path`: UTF-8, the file or the first part of a split set; not NULL. `params`: from dgemma_model_params_init(), or NULL
 /// for the defaults. `out`: receives the model, to be freed with dgemma_model_free(); not NULL, untouched on failure.

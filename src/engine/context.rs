@@ -199,7 +199,8 @@ impl Context {
         self.hidden_of = 0;
         self.model.file().check_mapping()?;
         let (ids, flag) = (&self.tokens[self.encoded..end], self.cancel.flag());
-        self.cancel.used_up(self.runner.encode(ids, self.encoded, flag, hidden))?;
+        let result = self.runner.encode(ids, self.encoded, flag, hidden);
+        self.passed(result)?;
         self.perf.prefill_tokens += (end - self.encoded) as u64;
         self.perf.prefill += clock.elapsed();
         self.encoded = end;
@@ -241,7 +242,8 @@ impl Context {
         }
         let mut out = vec![0.0; length * vocab];
         let (start, flag) = (self.tokens.len(), self.cancel.flag());
-        self.cancel.used_up(self.runner.logits(canvas, start, conditioning.is_some(), flag, &mut out))?;
+        let result = self.runner.logits(canvas, start, conditioning.is_some(), flag, &mut out);
+        self.passed(result)?;
         Ok(out)
     }
 
@@ -252,6 +254,12 @@ impl Context {
             return Err(Error::argument("layer", format!("is {layer}, expected less than {layers}")));
         }
         self.runner.kv(layer, self.encoded)
+    }
+
+    /// What a pass's result is worth: nothing if weights were missing. A cancellation that ended it is used up.
+    pub(super) fn passed<T>(&self, result: Result<T>) -> Result<T> {
+        self.model.file().check_reads()?;
+        self.cancel.used_up(result)
     }
 
     /// Whether a canvas of `length` positions fits behind the timeline.

@@ -108,12 +108,13 @@ impl Model {
 
     /// [`Model::load`]; `progress` hears the share done, in 0..=1, and returns false to give up ([`Error::Cancelled`]).
     pub fn load_with_progress(path: &Path, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
-        let file = if params.read { Gguf::read(path)? } else { Gguf::open(path)? };
+        let file = if params.read { Gguf::read(path)? } else { Gguf::open_guarded(path)? };
         Self::from_gguf(file, params, progress)
     }
 
     /// Binds the weights of an open file; [`ModelParams::read`] has no influence any more.
     pub fn from_gguf(mut file: Gguf, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
+        file.guard_reads();
         let loaded = match params.backend {
             BackendKind::Cpu => {
                 let cpu =
@@ -141,6 +142,7 @@ impl Model {
             let what = format!("has {tokens} tokens, but the embedding has {rows} rows");
             return Err(Error::key(model.0.file.path(), "tokenizer.ggml.tokens", what));
         }
+        model.0.file.check_reads()?;
         Ok(model)
     }
 

@@ -31,9 +31,9 @@ pub struct ModelParams {
     /// `tests/bench/SPEED.md`. On a GPU, products with weights of 16-bit floats round theirs to bf16.
     pub exact: bool,
     /// Read the file into memory instead of mapping it. Loading takes longer and the memory is not shared with other
-    /// processes; in exchange the file can be changed or removed afterwards. A mapped file must stay as it is: passes after
-    /// a cut answer [`Error::File`](crate::Error::File), a cut during a pass ends the process (SIGBUS), and overwriting it
-    /// changes the weights.
+    /// processes; in exchange the file can be changed or removed afterwards. A mapped file must stay as it is: passes after a
+    /// cut, and on Linux passes during it, answer [`Error::File`](crate::Error::File), and overwriting it changes the
+    /// weights. See [`Gguf::guard_reads`](crate::gguf::Gguf::guard_reads) for the signal handler behind this.
     pub read: bool,
     /// Lock the file's bytes in memory, so that the system never pushes them out. Needs the right to lock that much
     /// (`ulimit -l`); [`Error::Io`](crate::Error::Io) otherwise.

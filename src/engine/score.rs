@@ -29,7 +29,8 @@ impl Context {
         let clock = Instant::now();
         self.hidden_of = 0;
         let (start, flag) = (self.tokens.len(), self.cancel.flag());
-        self.cancel.used_up(self.runner.pass(canvas, start, false, flag))?;
+        let result = self.runner.pass(canvas, start, false, flag);
+        self.passed(result)?;
         let scores = self.candidates(candidates)?;
         self.perf.scorings += 1;
         self.perf.scoring += clock.elapsed();
@@ -66,7 +67,8 @@ impl Context {
         let wanted: Vec<(usize, u32)> = candidates.iter().map(|&(position, token)| (rows[&position], token)).collect();
         let mut out = vec![0.0; candidates.len()];
         if !candidates.is_empty() {
-            self.cancel.used_up(self.runner.log_probs(&positions, &wanted, self.cancel.flag(), &mut out))?;
+            let result = self.runner.log_probs(&positions, &wanted, self.cancel.flag(), &mut out);
+            self.passed(result)?;
         }
         Ok(out)
     }

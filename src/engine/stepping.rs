@@ -86,7 +86,12 @@ impl Context {
         let clock = Instant::now();
         self.hidden_of = 0;
         let pending = &self.tokens[self.encoded..];
-        self.cancel.used_up(block.step(&mut *self.runner, pending, noise, self.cancel.flag()))?;
+        let before = block.clone();
+        let result = block.step(&mut *self.runner, pending, noise, self.cancel.flag());
+        if let Err(e) = self.passed(result) {
+            *block = before;
+            return Err(e);
+        }
         let shared = clock.elapsed().mul_f64(pending.len() as f64 / (pending.len() + block.canvas().len()) as f64);
         self.perf.prefill_tokens += pending.len() as u64;
         self.perf.prefill += shared;
@@ -114,7 +119,8 @@ impl Context {
         let mut out = crate::backend::host_weight::zeroed(rows.len().saturating_mul(vocab), "logits")?;
         // In groups that the canvas-sized scratch memory holds, since a row may be asked for twice.
         for (rows, out) in rows.chunks(length).zip(out.chunks_mut(length * vocab)) {
-            self.runner.row_logits(rows, out)?;
+            let result = self.runner.row_logits(rows, out);
+            self.passed(result)?;
         }
         Ok(out)
     }

@@ -18,6 +18,7 @@
 
 mod array;
 mod cursor;
+mod cut;
 mod lock;
 mod metadata;
 mod new_file;

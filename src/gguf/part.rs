@@ -30,6 +30,8 @@ pub struct Part {
 pub enum Access {
     /// Mapped: read when used, shared between processes. The file must not be changed meanwhile.
     Map,
+    /// The same, and a cut meanwhile does not end the process: see [`Gguf::guard_reads`](super::Gguf::guard_reads).
+    MapGuarded,
     /// Read as a whole: the file may be changed or removed afterwards.
     Read,
 }
@@ -48,9 +50,12 @@ pub fn open(path: &Path, access: Access) -> Result<Part> {
     // SAFETY: the mapping is private and read-only. That nobody truncates or rewrites the file meanwhile is up to the
     // caller, as `Gguf::open` says; no safe way to map a file can promise more.
     let mapping = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
-    let bytes = mapping.len() as u64;
-    let mapped = Some(Watched { path: path.to_owned(), file, bytes });
-    Ok(Part { mapped, ..Part::parse(path, Arc::new(mapping))? })
+    let (bytes, mapping) = (mapping.len() as u64, Arc::new(mapping));
+    let mut mapped = Watched { path: path.to_owned(), file, bytes, mapping: mapping.clone(), guarded: None };
+    if access == Access::MapGuarded {
+        mapped.guard();
+    }
+    Ok(Part { mapped: Some(mapped), ..Part::parse(path, mapping)? })
 }
 
 /// The numbers of the header.

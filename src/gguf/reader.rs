@@ -40,6 +40,11 @@ impl Gguf {
         Gguf::open_as(path, Access::Read)
     }
 
+    /// [`Gguf::open`] with [`Gguf::guard_reads`] from the first byte on.
+    pub fn open_guarded(path: &Path) -> Result<Gguf> {
+        Gguf::open_as(path, Access::MapGuarded)
+    }
+
     fn open_as(path: &Path, access: Access) -> Result<Gguf> {
         Gguf::from_parts(split::open_set(open(path, access)?, access)?)
     }
@@ -52,12 +57,27 @@ impl Gguf {
         Ok(())
     }
 
-    /// Looks whether the mapped files are still as long as their mappings: reading a tensor would end the process if not.
-    /// A system call for each file.
+    /// Makes a cut of a mapped file while a tensor is read survivable, on Linux: what is missing reads as zeros, and
+    /// [`Gguf::check_reads`] tells. Without this the system ends the process. Installs, once for the process, a handler of
+    /// SIGBUS that passes on what is not about a file of this kind. Whoever asks for it promises to throw away what was made
+    /// of tensors when `check_reads` fails afterwards.
+    pub fn guard_reads(&mut self) {
+        self.mapped.iter_mut().for_each(Watched::guard);
+    }
+
+    /// Looks whether the mapped files are still as long as their mappings: reading a tensor would end the process, or give
+    /// zeros, if not. A system call for each file.
     ///
     /// [`Error::File`]: one was cut.
     pub fn check_mapping(&self) -> Result<()> {
         self.mapped.iter().try_for_each(Watched::check)
+    }
+
+    /// Looks whether what was read since [`Gguf::guard_reads`] was there. No system call.
+    ///
+    /// [`Error::File`]: a part was missing. Stays so: the zeros in its place do not go.
+    pub fn check_reads(&self) -> Result<()> {
+        self.mapped.iter().try_for_each(Watched::check_reads)
     }
 
     /// Reads a file that is in memory already, for example one built into a program. `name` is for messages.
