@@ -51,7 +51,7 @@ pub fn install(prefix: &Path, destdir: Option<&Path>) -> Outcome {
 }
 
 /// Where cargo builds.
-fn built() -> PathBuf {
+pub fn built() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     root().join(target).join("release")
 }
@@ -63,11 +63,13 @@ fn files(prefix: &Path, to: &Path) -> std::io::Result<()> {
         copy(&root().join("include").join(header), &to.join("include").join(header), 0o644)?;
     }
     copy(&built.join("libdgemma.so"), &to.join("lib").join(&full), 0o755)?;
+    strip(&to.join("lib").join(&full));
     copy(&built.join("libdgemma.a"), &to.join("lib/libdgemma.a"), 0o644)?;
     link(&full, &to.join(format!("lib/libdgemma.so.{major}")))?;
     link(&format!("libdgemma.so.{major}"), &to.join("lib/libdgemma.so"))?;
     for program in ["dgemma", "dgemma-quantize"] {
         copy(&built.join(program), &to.join("bin").join(program), 0o755)?;
+        strip(&to.join("bin").join(program));
     }
     for text in ["LICENSE", "README.md", "CHANGELOG.md"] {
         copy(&root().join(text), &to.join("share/doc/dgemma").join(text), 0o644)?;
@@ -100,6 +102,15 @@ fn copy(from: &Path, to: &Path, mode: u32) -> std::io::Result<()> {
     fresh(to)?;
     fs::copy(from, to).map_err(|e| std::io::Error::new(e.kind(), format!("{}: {e}", from.display())))?;
     fs::set_permissions(to, fs::Permissions::from_mode(mode))
+}
+
+/// Takes debugging information away: 39 MB of the library become 6. binutils come with every C compiler; where they are
+/// missing, or the file is for another machine, it stays as it is and works as well.
+fn strip(program: &Path) {
+    let done = Command::new("strip").arg("--strip-debug").arg(program).status();
+    if !done.is_ok_and(|status| status.success()) {
+        println!("{} keeps its debugging information: `strip` failed", program.display());
+    }
 }
 
 fn link(name: &str, to: &Path) -> std::io::Result<()> {

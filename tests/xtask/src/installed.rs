@@ -1,7 +1,7 @@
 //! The installed library as strangers find it: programs outside of the repository, built with pkg-config and with CMake,
 //! shared and static, from a tree that is moved afterwards.
 
-use crate::install::install;
+use crate::install::{built, install};
 use crate::tools::{Outcome, need, root, run};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ pub fn programs_outside() -> Outcome {
     copy_sources(&outside).map_err(|e| format!("{}: {e}", outside.display()))?;
     install(&prefix, None)?;
     install(&prefix, None)?; // over itself
+    stripped(&prefix)?;
     staged(&folder)?;
     let said = answer(Command::new(prefix.join("bin/dgemma")).arg("generate").arg("-m").arg(model()).arg(PROMPT))?;
     expect("bin/dgemma", &said)?;
@@ -45,6 +46,16 @@ fn copy_sources(outside: &Path) -> std::io::Result<()> {
         fs::copy(root().join("examples").join(name), outside.join(name))?;
     }
     Ok(())
+}
+
+/// The installed library has no line tables, which the built one has.
+fn stripped(prefix: &Path) -> Outcome {
+    let bytes = |file: &Path| fs::metadata(file).map(|m| m.len()).map_err(|e| format!("{}: {e}", file.display()));
+    let (built, installed) = (bytes(&built().join("libdgemma.so"))?, bytes(&prefix.join("lib/libdgemma.so"))?);
+    if installed < built {
+        return Ok(());
+    }
+    Err(format!("libdgemma.so has {built} bytes and {installed} when installed, expected fewer"))
 }
 
 /// What packagers do: the files go to one place and speak of another.
