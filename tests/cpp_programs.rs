@@ -8,7 +8,7 @@ use native::{cxx, given, link, object, program, root, run};
 #[test]
 fn the_header_compiles_without_a_warning() {
     for compiler in cxx() {
-        for standard in ["-std=c++17", "-std=c++20", "-std=c++23"] {
+        for standard in ["-std=c++17", "-std=c++20", "-std=c++2b"] {
             for mode in ["-fexceptions", "-fno-exceptions"] {
                 let more = ["-Wshadow", "-Wconversion", "-Wsign-conversion", "-Wold-style-cast", "-Wundef"];
                 let args = ["-x", "c++", "-fsyntax-only", standard, mode, "include/dgemma.hpp"];

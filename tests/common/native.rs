@@ -50,18 +50,19 @@ fn compiler(variable: &str, default: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| default.into())
 }
 
-/// The C compiler: `CC`, or `cc`.
+/// The C compilers: `CC`, or `cc`; and `clang`, where there is one.
 pub fn cc() -> Vec<String> {
-    vec![compiler("CC", "cc")]
+    with(compiler("CC", "cc"), "clang")
 }
 
 /// The C++ compilers: `CXX`, or `c++`; and `clang++`, where there is one.
 pub fn cxx() -> Vec<String> {
-    let mut all = vec![compiler("CXX", "c++")];
-    if Command::new("clang++").arg("--version").output().is_ok_and(|o| o.status.success()) {
-        all.push("clang++".into());
-    }
-    all
+    with(compiler("CXX", "c++"), "clang++")
+}
+
+fn with(first: String, other: &str) -> Vec<String> {
+    let there = Command::new(other).arg("--version").output().is_ok_and(|o| o.status.success());
+    if there { vec![first, other.into()] } else { vec![first] }
 }
 
 /// Runs a compiler in the repository; what it says is an error.
