@@ -277,7 +277,7 @@
 #define DGEMMA_GENERATE_SHOW_SPECIAL 4
 
 /**
- * dgemma_context_params.kv_type: the library's choice, DGEMMA_KV_F32 today.
+ * dgemma_context_params.kv_type: the library's choice, today DGEMMA_KV_F16, or DGEMMA_KV_F32 for a model loaded `exact`.
  */
 #define DGEMMA_KV_DEFAULT 0
 

@@ -1,5 +1,5 @@
-//! What rounding activations to 8 bits costs: the default path against `exact`, which keeps them in f32, on the same
-//! quantized weights. `cargo test --release --test exactness -- --nocapture` prints the tables of `bench/SPEED.md`.
+//! What rounding costs: the default path, with activations in 8 bits and keys and values in f16, against `exact`, which
+//! keeps both in f32, on the same quantized weights. `cargo test --release --test exactness -- --nocapture` prints the tables of `bench/SPEED.md`.
 //!
 //! - KL divergence per canvas position, sum of p ln(p / q) in nats, p being the exact path's distribution at temperature 1;
 //! - argmax agreement: the share of positions whose most probable token is the same;
@@ -104,7 +104,7 @@ impl Distance {
 
 /// Both passes of every case: without conditioning, and conditioned on what the exact path found.
 fn compare(exact: &Model, rounded: &Model, cases: &[Case]) -> Distance {
-    let (mut exact, mut rounded) = (context(exact, 0), context(rounded, 0));
+    let [mut exact, mut rounded] = [exact, rounded].map(|m| m.context(&ContextParams::default()).unwrap());
     let vocab = exact.model().config().vocab;
     let mut distance = Distance::default();
     for case in cases {

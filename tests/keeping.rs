@@ -32,7 +32,7 @@ fn filled(model: &Model, params: &ContextParams, encoded: usize) -> Context {
 }
 
 fn params(kv: KvType, chunk: usize) -> ContextParams {
-    ContextParams { kv, chunk, size: 0 }
+    ContextParams { kv: Some(kv), chunk, size: 0 }
 }
 
 fn worst(a: &[f32], b: &[f32]) -> f32 {
@@ -106,7 +106,7 @@ fn a_saved_context_goes_on_where_it_was() {
                 let bytes = saved(&filled(&model, &params(kv, 16), encoded));
                 // Into contexts of other sizes, one of which was used before.
                 for (size, chunk) in [(0, 0), (116, 3), (300, 40)] {
-                    let mut context = model.context(&ContextParams { size, chunk, kv }).unwrap();
+                    let mut context = model.context(&ContextParams { size, chunk, kv: Some(kv) }).unwrap();
                     context.set_tokens(&prompt()[30..]).unwrap();
                     logits(&mut context);
                     context.load(&bytes).unwrap();

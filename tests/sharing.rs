@@ -48,7 +48,7 @@ fn prompt() -> Vec<u32> {
 }
 
 fn context(model: &Model, chunk: usize, kv: KvType) -> Context {
-    let mut context = model.context(&ContextParams { size: 200, chunk, kv }).unwrap();
+    let mut context = model.context(&ContextParams { size: 200, chunk, kv: Some(kv) }).unwrap();
     context.set_tokens(&prompt()).unwrap();
     context
 }

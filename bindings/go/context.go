@@ -14,7 +14,7 @@ import (
 type KVType uint32
 
 const (
-	// KVDefault is the library's choice, KVF32 today.
+	// KVDefault is the library's choice: today KVF16, or KVF32 for a model loaded with Exact.
 	KVDefault KVType = C.DGEMMA_KV_DEFAULT
 	// KVF32 takes 4 bytes a number, exact.
 	KVF32 KVType = C.DGEMMA_KV_F32

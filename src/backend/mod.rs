@@ -84,10 +84,9 @@ impl AttentionShape {
 /// The number type of cached keys and values. Rows are rounded to it before anything sees them, so that a result does not
 /// depend on where chunks were cut. Measured (`tests/keeping.rs`): logits of a small random model move by 0.004 (f16) and
 /// 0.045 (bf16) at most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvType {
     /// Exact.
-    #[default]
     F32,
     /// Half the memory, relative error up to 2^-11.
     F16,

@@ -44,7 +44,7 @@ unsafe impl Growable for dgemma_context_params {
     const LEAST: usize = 48;
 }
 
-/// dgemma_context_params.kv_type: the library's choice, DGEMMA_KV_F32 today.
+/// dgemma_context_params.kv_type: the library's choice, today DGEMMA_KV_F16, or DGEMMA_KV_F32 for a model loaded `exact`.
 pub const DGEMMA_KV_DEFAULT: u32 = 0;
 /// dgemma_context_params.kv_type: 4 bytes a number, exact.
 pub const DGEMMA_KV_F32: u32 = 1;
@@ -111,10 +111,10 @@ pub(super) fn boxed(context: Context, seed: u64) -> *mut dgemma_context {
 
 fn checked(p: &dgemma_context_params) -> Result<ContextParams> {
     let kv = match p.kv_type {
-        DGEMMA_KV_DEFAULT => KvType::default(),
-        DGEMMA_KV_F32 => KvType::F32,
-        DGEMMA_KV_F16 => KvType::F16,
-        DGEMMA_KV_BF16 => KvType::Bf16,
+        DGEMMA_KV_DEFAULT => None,
+        DGEMMA_KV_F32 => Some(KvType::F32),
+        DGEMMA_KV_F16 => Some(KvType::F16),
+        DGEMMA_KV_BF16 => Some(KvType::Bf16),
         other => return Err(Error::argument("kv_type", format!("is {other}, expected a DGEMMA_KV_* value"))),
     };
     Ok(ContextParams { size: p.context_size, chunk: p.chunk as usize, kv })

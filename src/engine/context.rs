@@ -26,8 +26,8 @@ pub struct ContextParams {
     pub size: usize,
     /// Prompt rows encoded per pass; 0: 256. The result does not depend on it.
     pub chunk: usize,
-    /// Number type of the cached keys and values: f16 and bf16 halve their memory. The default, f32, is exact.
-    pub kv: KvType,
+    /// Number type of the cached keys and values: f16 and bf16 halve their memory. `None`: [`Model::default_kv`].
+    pub kv: Option<KvType>,
 }
 
 /// One sequence being read and written. Not shared between threads, except for its [`CancelToken`].
@@ -56,7 +56,8 @@ impl Context {
             return Err(Error::argument("context_size", what));
         }
         let chunk = if params.chunk == 0 { DEFAULT_CHUNK } else { params.chunk }.min(size);
-        let runner = model.runner(SessionSizes { context: size, chunk, kv: params.kv })?;
+        let kv = params.kv.unwrap_or_else(|| model.default_kv());
+        let runner = model.runner(SessionSizes { context: size, chunk, kv })?;
         Ok(Context {
             model,
             runner,
@@ -64,7 +65,7 @@ impl Context {
             encoded: 0,
             size,
             chunk,
-            kv: params.kv,
+            kv,
             cancel: CancelToken::default(),
             soft_of: 0,
             hidden_of: 0,

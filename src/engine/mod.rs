@@ -63,6 +63,7 @@ struct Inner {
     chat: Result<ChatTemplate>,
     sampler: SamplerParams,
     loaded: Loaded,
+    exact: bool,
     fingerprint: OnceLock<u64>,
 }
 
@@ -136,7 +137,8 @@ impl Model {
         let sampler = SamplerParams::from_gguf(&file)?;
         // A broken template concerns only those who render it.
         let chat = ChatTemplate::from_gguf(file.metadata(), &tokenizer);
-        let model = Model(Arc::new(Inner { file, tokenizer, chat, sampler, loaded, fingerprint: OnceLock::new() }));
+        let (exact, fingerprint) = (params.exact || params.backend == BackendKind::Reference, OnceLock::new());
+        let model = Model(Arc::new(Inner { file, tokenizer, chat, sampler, loaded, exact, fingerprint }));
         let (tokens, rows) = (model.tokenizer().vocab_size(), model.config().vocab);
         if tokens != rows {
             let what = format!("has {tokens} tokens, but the embedding has {rows} rows");
@@ -164,6 +166,13 @@ impl Model {
             #[cfg(feature = "cuda")]
             Loaded::Cuda(..) => BackendKind::Cuda,
         }
+    }
+
+    /// How contexts that do not name it keep their keys and values: in f16, which costs less accuracy than everything else
+    /// that is rounded (`tests/bench/SPEED.md`); in f32 where nothing is, with [`ModelParams::exact`] and on the reference
+    /// backend.
+    pub fn default_kv(&self) -> KvType {
+        if self.0.exact { KvType::F32 } else { KvType::F16 }
     }
 
     /// The vocabulary.

@@ -14,7 +14,7 @@ static void copies(const dgemma_model *model, const struct given *given) {
     OK(dgemma_context_describe(context, &info));
     OK(dgemma_context_describe(copy, &same));
     CHECK(memcmp(&info, &same, sizeof info) == 0 && info.encoded == info.length && info.length > 0);
-    CHECK(info.kv_type == DGEMMA_KV_F32 && info.chunk == 256);
+    CHECK(info.kv_type == DGEMMA_KV_F16 && info.chunk == 256);
     OK(dgemma_context_reset(context));
     dgemma_context_free(context);
     text = answer_of(copy, 7);
@@ -31,12 +31,13 @@ static void memory(const dgemma_model *model) {
     OK(dgemma_model_describe(model, &info));
     OK(dgemma_model_memory(model, &of_model));
     CHECK(of_model.weight_bytes == info.file_bytes && of_model.kv_bytes == 0 && of_model.activation_bytes == 0);
-    OK(dgemma_context_create(model, NULL, &context));
+    OK(dgemma_context_params_init(&params, sizeof params));
+    params.kv_type = DGEMMA_KV_F32;
+    OK(dgemma_context_create(model, &params, &context));
     OK(dgemma_context_memory(context, &of_context));
     CHECK(of_context.weight_bytes == info.file_bytes && of_context.kv_bytes > 0 && of_context.activation_bytes > 0);
     f32_bytes = of_context.kv_bytes;
     dgemma_context_free(context);
-    OK(dgemma_context_params_init(&params, sizeof params));
     params.kv_type = DGEMMA_KV_BF16;
     OK(dgemma_context_create(model, &params, &context));
     OK(dgemma_context_memory(context, &of_context));
@@ -157,6 +158,7 @@ static void exact(const struct given *given) {
     dgemma_model_params params;
     dgemma_model *model = NULL;
     dgemma_context *context;
+    dgemma_context_info info = {.struct_size = sizeof info};
     uint64_t fingerprint = 0, same_file = 0;
     struct text text;
     OK(dgemma_model_params_init(&params, sizeof params));
@@ -165,6 +167,8 @@ static void exact(const struct given *given) {
     params.cpu_level = DGEMMA_CPU_SCALAR;
     OK(dgemma_model_load(given->model, &params, &model));
     context = context_with(model, given->prompt);
+    OK(dgemma_context_describe(context, &info));
+    CHECK(info.kv_type == DGEMMA_KV_F32);
     text = answer_of(context, 7);
     CHECK(strcmp(text.bytes, given->answer) == 0);
     OK(dgemma_model_fingerprint(model, &fingerprint));

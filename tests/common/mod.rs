@@ -1,7 +1,7 @@
 //! What the golden tests share: paths, readers of recorded numbers, and comparisons that say where they failed.
 #![allow(dead_code)] // each test file uses its part
 
-use dgemma::engine::{BackendKind, Context, ContextParams, Model, ModelParams};
+use dgemma::engine::{BackendKind, Context, ContextParams, KvType, Model, ModelParams};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,9 @@ pub fn load(path: &Path, backend: BackendKind) -> Model {
     Model::load(path, &ModelParams { backend, threads: 2, exact: true, ..Default::default() }).unwrap()
 }
 
+/// With exact keys and values: recorded numbers are those of f32.
 pub fn context(model: &Model, chunk: usize) -> Context {
-    model.context(&ContextParams { chunk, ..Default::default() }).unwrap()
+    model.context(&ContextParams { chunk, kv: Some(KvType::F32), ..Default::default() }).unwrap()
 }
 
 /// Little-endian 32-bit numbers of a raw file.

@@ -29,7 +29,7 @@ export interface ContextOptions {
   seed?: number | bigint | undefined;
   /** Prompt tokens encoded per pass; left out: 256. The text does not depend on it. */
   chunk?: number | undefined;
-  /** How cached keys and values are stored; left out: the library's choice, "f32" today. */
+  /** How cached keys and values are stored; left out: the library's choice, today "f16", or "f32" for a model loaded with `exact`. */
   kvType?: KvType | undefined;
 }
 

@@ -132,7 +132,8 @@ test("what cannot be loaded changes nothing and says why", async () => {
   await assert.rejects(context.load(bytes.subarray(0, 50)), argument);
   await assert.rejects(context.load("no/such/file"), { status: "IO", message: /no\/such\/file/ });
   await assert.rejects(context.save("no/such/folder/file"), { status: "IO", message: /no\/such\/folder/ });
-  await using other = await model.createContext({ kvType: "f16" });
+  assert.equal((await context.info()).kvType, "f16");
+  await using other = await model.createContext({ kvType: "bf16" });
   await assert.rejects(other.load(bytes), argument);
   assert.deepEqual(await context.tokens(), chat);
 });

@@ -228,9 +228,9 @@ pub struct BenchArgs {
     /// Activations in f32 instead of 8 bits.
     #[arg(long)]
     pub exact: bool,
-    /// Type of cached keys and values.
-    #[arg(long, value_enum, default_value_t = Kv::F32)]
-    pub kv: Kv,
+    /// Type of cached keys and values; f16, or f32 with --exact, if left out.
+    #[arg(long, value_enum)]
+    pub kv: Option<Kv>,
     /// Prompt rows encoded at a time; 0: 256.
     #[arg(long, default_value_t = 0)]
     pub chunk: usize,

@@ -105,7 +105,7 @@ pub fn run(model: &Model, load: Load, plan: &Plan) -> Result<Measured> {
     let c = model.config();
     // The built-in prompts of generations have some tens of tokens.
     let size = (plan.prefix + 1024.max((plan.canvases + 2) * c.canvas)).min(c.context_length);
-    let mut context = model.context(&ContextParams { size, chunk: plan.chunk, kv: plan.kv })?;
+    let mut context = model.context(&ContextParams { size, chunk: plan.chunk, kv: Some(plan.kv) })?;
     context.measure_cpu_time();
     let prefix = tokens(plan.prefix, c.vocab);
     let prefill = if plan.prefix <= LONGEST_ENCODED {

@@ -14,7 +14,7 @@ use crate::args::{BenchArgs, Routing};
 use crate::{Result, builtin, model};
 use ceilings::Ceilings;
 use dgemma::cpu_level::CpuLevel;
-use dgemma::engine::ModelParams;
+use dgemma::engine::{KvType, ModelParams};
 use dgemma_quantize::convert::Options;
 use dgemma_quantize::{shapes, synth};
 use measure::Plan;
@@ -42,12 +42,13 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let peak_is_known = memory::forget_peak();
     let params = ModelParams { threads, cpu_level: Some(level), exact: args.exact, ..Default::default() };
     let (model, load) = measure::load(|| model::open(path), &params)?;
-    let mut measured = measure::run(&model, load, &plan(args, path))?;
+    let kv = args.kv.map_or(model.default_kv(), KvType::from);
+    let mut measured = measure::run(&model, load, &plan(args, path, kv))?;
     if !peak_is_known {
         measured.memory = None; // it would count the ceilings' buffers
     }
     let ceilings = before.max(Ceilings::measure(level, threads));
-    let run = report::Run { model: &model, level, threads, exact: args.exact, kv: args.kv.into(), ceilings, measured };
+    let run = report::Run { model: &model, level, threads, exact: args.exact, kv, ceilings, measured };
     let json = report::json(&run);
     let text = match (args.json, args.csv) {
         (true, _) => serde_json::to_string_pretty(&json)? + "\n",
@@ -66,7 +67,7 @@ fn level(name: Option<&str>) -> Result<CpuLevel> {
     wanted.copied().ok_or_else(|| format!("--level {name}: this processor has {}", names.join(", ")).into())
 }
 
-fn plan(args: &BenchArgs, path: Option<&Path>) -> Plan {
+fn plan(args: &BenchArgs, path: Option<&Path>, kv: KvType) -> Plan {
     let built_in = path.is_none() && builtin::file().is_some();
     let prompt = args.prompt.clone().or_else(|| built_in.then(|| BUILT_IN_PROMPT.to_owned()));
     let text = prompt.is_some();
@@ -77,7 +78,7 @@ fn plan(args: &BenchArgs, path: Option<&Path>) -> Plan {
         canvases: args.canvases,
         prompt,
         chunk: args.chunk,
-        kv: args.kv.into(),
+        kv,
         next_block: args.next_block,
     }
 }
