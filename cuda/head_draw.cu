@@ -14,8 +14,9 @@ static constexpr float NEVER = -1e38f;
 
 template <class X>
 DEVICE void head_draw(const uint8_t* table, int vocab, int k, int k_tiles, const uint8_t* x, const float* uniforms,
-                      float cap, const float* bias, float temperature, const HeadRow* state, const float* run_sums,
-                      int runs, const float* maxima, int chunks, int chunk_tokens, uint32_t* sampled) {
+                      float cap, const float* bias, const float* temperature, const HeadRow* state,
+                      const float* run_sums, int runs, const float* maxima, int chunks, int chunk_tokens,
+                      uint32_t* sampled) {
     float* logits = (float*)shared_memory();
     double* below = (double*)(logits + RUN);
     int* run = (int*)(below + 1);
@@ -50,7 +51,7 @@ DEVICE void head_draw(const uint8_t* table, int vocab, int k, int k_tiles, const
         float l = warp_sum(sum);
         if (cap > 0) l = cap * tanhf(l / cap);
         if (bias) l += bias[first + i];
-        if (lane() == 0) logits[i] = l == NEGATIVE_INFINITY ? NEVER : l / temperature;
+        if (lane() == 0) logits[i] = l == NEGATIVE_INFINITY ? NEVER : l / *temperature;
     }
     __syncthreads();
     if (threadIdx.x > 0) return;
@@ -69,7 +70,7 @@ DEVICE void head_draw(const uint8_t* table, int vocab, int k, int k_tiles, const
 
 #define DRAW(name, X)                                                                                                  \
     KERNEL(128) ENTRY(name)(const uint8_t* table, int vocab, int k, int k_tiles, const uint8_t* x,                     \
-                            const float* uniforms, float cap, const float* bias, float temperature,                    \
+                            const float* uniforms, float cap, const float* bias, const float* temperature,             \
                             const HeadRow* state, const float* run_sums, int runs, const float* maxima, int chunks,    \
                             int chunk_tokens, uint32_t* sampled) {                                                     \
         head_draw<X>(table, vocab, k, k_tiles, x, uniforms, cap, bias, temperature, state, run_sums, runs, maxima,     \

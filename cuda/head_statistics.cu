@@ -2,6 +2,7 @@
 // `first .. first + n`; on return they are exp(l - max), max being the largest tempered logit so far.
 //
 //   l = (cap * tanh(logit / cap) + bias[token]) / temperature        bias: dense, or null; minus infinity bans
+//   temperature: one number, so that a recorded launch finds another one at each step; null: 1
 //   max, sum of e = exp(l - max), sum of e (l - max), argmax (the smallest id on a tie)
 //   run_sums `[rows, runs]`: sums of e over 64 tokens, runs[first / 64 ..]; maxima `[rows, chunks]`: max at this chunk
 //
@@ -23,8 +24,10 @@ KERNEL(128) head_start(HeadRow* state, int rows) {
     state[row] = fresh;
 }
 
-KERNEL(256) head_statistics(float* logits, int width, int first, int n, float cap, const float* bias, float temperature,
-                            HeadRow* state, float* run_sums, int runs, float* maxima, int chunks, int chunk) {
+KERNEL(256) head_statistics(float* logits, int width, int first, int n, float cap, const float* bias,
+                            const float* temperature, HeadRow* state, float* run_sums, int runs, float* maxima, int chunks,
+                            int chunk) {
+    const float divisor = temperature ? *temperature : 1.0f;
     const int row = blockIdx.x, warps = blockDim.x / WARP, chunk_runs = (n + RUN - 1) / RUN;
     float* best = (float*)shared_memory();
     int* best_at = (int*)(best + warps);
@@ -37,7 +40,7 @@ KERNEL(256) head_statistics(float* logits, int width, int first, int n, float ca
         float l = logits[i];
         if (cap > 0) l = cap * tanhf(l / cap);
         if (bias) l += bias[first + i];
-        l = l == NEGATIVE_INFINITY ? NEVER : l / temperature;
+        l = l == NEGATIVE_INFINITY ? NEVER : l / divisor;
         logits[i] = l;
         if (at == n || l > max) max = l, at = i;
     }

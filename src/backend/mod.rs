@@ -16,6 +16,9 @@ pub mod host_kv;
 pub mod host_weight;
 pub mod recording;
 pub mod reference;
+mod sampling;
+
+pub use sampling::{CanvasStart, Decision, DeviceSampler, HostSampling, StepInput, StepKey, StepNoise, no_sampler};
 
 use crate::error::Result;
 use crate::gguf::Tensor;
@@ -225,6 +228,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Kv: Send + Sync;
     /// Chosen experts and their scratch memory for a number of rows.
     type Routes: Send;
+    /// The sampler on the device; [`HostSampling`] where there is none.
+    type Sampler: DeviceSampler<Self>;
 
     /// Whether [`Backend::attention`] minds [`AttentionShape::first_row`]. Prompt and canvas rows can then share a pass;
     /// where not, it is always 0.

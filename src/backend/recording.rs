@@ -8,7 +8,10 @@
 use super::cpu::{Cpu, Routes};
 use super::host_kv::{self, HostKv};
 use super::host_weight::HostWeight;
-use super::{AttentionShape, Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
+use super::{
+    AttentionShape, Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights, HostSampling, KvLayer,
+    KvType,
+};
 use crate::error::Result;
 use crate::gguf::Tensor;
 use std::sync::atomic::AtomicBool;
@@ -107,6 +110,7 @@ impl Backend for Recording {
     type Buffer = Vec<f32>;
     type Kv = HostKv;
     type Routes = Routes;
+    type Sampler = HostSampling;
 
     fn name(&self) -> &'static str {
         "recording"

@@ -106,4 +106,8 @@ impl Noise for HeardNoise {
         self.noise.renoise(block, step, out)?;
         self.tokens((DGEMMA_NOISE_RENOISE, block, step), out)
     }
+
+    fn philox(&self) -> Option<&PhiloxNoise> {
+        if self.callback.is_none() { Some(&self.noise) } else { None }
+    }
 }

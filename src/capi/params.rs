@@ -163,5 +163,6 @@ pub(super) unsafe fn checked(p: &dgemma_generate_params, model: &Model, seed: u6
     generate.ignore_eog = p.flags & DGEMMA_GENERATE_IGNORE_END != 0;
     generate.adaptive_last_canvas = p.flags & DGEMMA_GENERATE_ADAPTIVE_LAST_CANVAS != 0;
     generate.early = p.on_early_text.is_some();
+    generate.report_steps = p.on_step.is_some();
     Ok(generate)
 }

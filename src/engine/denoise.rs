@@ -1,4 +1,5 @@
-//! One block: a canvas of noise becomes text. Next: `stepping.rs`, a context's calls around it.
+//! One block: a canvas of noise becomes text. What a step decides is in `sampler/canvas.rs`, or, where the canvas lives on a
+//! device, in its copy there. Next: `stepping.rs`, a context's calls around it.
 //!
 //! ```text
 //! canvas = uniform tokens, or the caller's; no self-conditioning
@@ -13,10 +14,10 @@
 //! ```
 
 use super::start::Start;
-use crate::backend::{HeadParams, HeadStats};
+use crate::backend::{CanvasStart, Decision, HeadParams, HeadStats, StepInput, StepNoise};
 use crate::error::Result;
 use crate::model::{Config, Runner};
-use crate::sampler::{Noise, SamplerParams, Stability, accept};
+use crate::sampler::{Canvas, Noise, SamplerParams};
 use std::sync::atomic::AtomicBool;
 
 /// A block under way: made by [`Context::begin_block`](super::Context::begin_block), moved on by
@@ -33,16 +34,7 @@ pub struct Block {
     pub(super) pending_from: Option<usize>,
     /// Which pass of the context this block's last step was; 0 before the first.
     pub(super) stamp: u64,
-    canvas: Vec<u32>,
-    pinned: Vec<bool>,
-    stats: HeadStats,
-    accepted: Vec<bool>,
-    changed: Vec<bool>,
-    /// Steps in a row after which a position's draft was that of the step before.
-    unchanged: Vec<u32>,
-    steps_done: u32,
-    finished: bool,
-    stability: Stability,
+    canvas: Canvas,
     uniforms: Vec<f32>,
     fresh: Vec<u32>,
 }
@@ -103,30 +95,27 @@ impl Block {
             start: at.1,
             pending_from: None,
             stamp: 0,
-            canvas,
-            pinned,
-            stats: HeadStats::default(),
-            accepted: vec![false; length],
-            changed: vec![false; length],
-            unchanged: vec![0; length],
-            steps_done: 0,
-            finished: false,
-            stability: Stability::new(params.stability, params.confidence),
+            canvas: Canvas::new(canvas, pinned, params),
             uniforms: vec![0.0; length],
             fresh: vec![0; length],
         })
     }
 
     /// One step, with `pending` tokens before the canvas to be encoded along with it; on failure the block stays as it was
-    /// and can be stepped again.
+    /// and can be stepped again. `look`: somebody wants to know what the step decided; where nobody does, a device that
+    /// samples by itself tells no more than whether the block is done, until it is.
     pub(super) fn step(
         &mut self,
         runner: &mut dyn Runner,
         pending: &[u32],
         noise: &mut dyn Noise,
         cancel: &AtomicBool,
+        look: bool,
     ) -> Result<()> {
-        let step = self.steps_done;
+        if runner.samples() {
+            return self.step_on_device(runner, pending, noise, cancel, look);
+        }
+        let step = self.canvas.steps;
         noise.draws(self.index, step, &mut self.uniforms)?;
         noise.renoise(self.index, step, &mut self.fresh)?;
         let config = runner.config();
@@ -139,43 +128,62 @@ impl Block {
             cancel,
         };
         let mut stats = HeadStats::default();
-        runner.denoise(pending, &self.canvas, self.start, step > 0, &head, &mut stats)?;
-        self.take(stats);
-        self.steps_done += 1;
+        runner.denoise(pending, self.canvas.tokens(), self.start, step > 0, &head, &mut stats)?;
+        self.canvas.take(stats, &self.fresh);
         Ok(())
     }
 
-    /// Decides what a step's statistics mean.
-    fn take(&mut self, mut stats: HeadStats) {
-        for i in (0..self.canvas.len()).filter(|&i| self.pinned[i]) {
-            (stats.argmax[i], stats.sampled[i]) = (self.canvas[i], self.canvas[i]);
+    /// The same where the runner samples.
+    fn step_on_device(
+        &mut self,
+        runner: &mut dyn Runner,
+        pending: &[u32],
+        noise: &mut dyn Noise,
+        cancel: &AtomicBool,
+        look: bool,
+    ) -> Result<()> {
+        let step = self.canvas.steps;
+        let source = match noise.philox() {
+            Some(philox) => {
+                let (seed, vocab) = philox.seed_and_vocab();
+                StepNoise::Philox { seed, vocab }
+            }
+            None => {
+                noise.draws(self.index, step, &mut self.uniforms)?;
+                noise.renoise(self.index, step, &mut self.fresh)?;
+                StepNoise::Given { uniforms: &self.uniforms, fresh: &self.fresh }
+            }
+        };
+        if step == 0 {
+            runner.begin(&CanvasStart {
+                tokens: self.canvas.tokens(),
+                pinned: &self.canvas.pinned,
+                bias: &self.bias,
+                entropy_bound: self.params.entropy_bound,
+                stability: self.params.stability,
+                confidence: self.params.confidence,
+            })?;
         }
-        let before = if self.steps_done == 0 { &self.canvas } else { &self.stats.argmax };
-        for (i, &token) in stats.argmax.iter().enumerate() {
-            self.changed[i] = token != before[i];
-            self.unchanged[i] = if self.changed[i] || self.steps_done == 0 { 0 } else { self.unchanged[i] + 1 };
+        let input = StepInput { block: self.index, step, temperature: self.params.temperature(step), noise: source };
+        let more = step + 1 < self.params.steps;
+        let mut decision = Decision::default();
+        let wanted = look || !more;
+        let finished = runner.step(pending, self.start, &input, more, cancel, wanted.then_some(&mut decision))?;
+        if finished && !wanted {
+            runner.decision(&mut decision)?;
         }
-        // A pinned position is certain: entropy 0 comes first in the order of acceptance and adds nothing to the sum.
-        let certain = |(&h, &pinned): (&f32, &bool)| if pinned { 0.0 } else { h };
-        let entropy: Vec<f32> = stats.entropy.iter().zip(&self.pinned).map(certain).collect();
-        accept(&entropy, self.params.entropy_bound, &mut self.accepted);
-        for (i, token) in self.canvas.iter_mut().enumerate() {
-            *token = if self.accepted[i] { stats.sampled[i] } else { self.fresh[i] };
-        }
-        let open: Vec<f32> =
-            stats.entropy.iter().zip(&self.pinned).filter(|(_, pinned)| !**pinned).map(|(&h, _)| h).collect();
-        self.finished = self.stability.done(&stats.argmax, &open);
-        self.stats = stats;
+        self.canvas.taken((wanted || finished).then_some(decision), finished);
+        Ok(())
     }
 
     /// Whether there is nothing left to do: converged, or out of steps.
     pub fn is_done(&self) -> bool {
-        self.finished || self.steps_done == self.params.steps
+        self.canvas.finished || self.canvas.steps == self.params.steps
     }
 
     /// Steps so far.
     pub fn steps_done(&self) -> u32 {
-        self.steps_done
+        self.canvas.steps
     }
 
     /// The block's index: its place in the noise.
@@ -185,32 +193,33 @@ impl Block {
 
     /// The canvas that the next step starts from; its length is the block's.
     pub fn canvas(&self) -> &[u32] {
-        &self.canvas
+        self.canvas.tokens()
     }
 
     /// The most probable tokens of the last step; empty before the first.
     pub fn draft(&self) -> &[u32] {
-        &self.stats.argmax
+        &self.canvas.last.stats.argmax
     }
 
     /// The last step; `None` before the first.
     pub fn last_step(&self) -> Option<StepInfo<'_>> {
-        let step = self.steps_done.checked_sub(1)?;
+        let (Canvas { last, pinned, finished, .. }, stats) = (&self.canvas, &self.canvas.last.stats);
+        let step = self.canvas.steps.checked_sub(1)?;
         Some(StepInfo {
             block: self.index,
             step,
             max_steps: self.params.steps,
             temperature: self.params.temperature(step),
-            draft: &self.stats.argmax,
-            drawn: &self.stats.sampled,
-            entropy: &self.stats.entropy,
-            log_prob: &self.stats.log_prob,
-            accepted: &self.accepted,
-            changed: &self.changed,
-            pinned: &self.pinned,
-            stable: self.params.stable.prefix(&self.unchanged, &self.stats.entropy, &self.pinned),
-            canvas: &self.canvas,
-            converged: self.finished,
+            draft: &stats.argmax,
+            drawn: &stats.sampled,
+            entropy: &stats.entropy,
+            log_prob: &stats.log_prob,
+            accepted: &last.accepted,
+            changed: &last.changed,
+            pinned,
+            stable: self.params.stable.prefix(&last.unchanged, &stats.entropy, pinned),
+            canvas: &last.canvas,
+            converged: *finished,
         })
     }
 }

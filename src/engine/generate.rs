@@ -21,6 +21,9 @@ pub struct GenerateParams {
     pub adaptive_last_canvas: bool,
     /// Report stable beginnings of a canvas before it is committed ([`Event::Early`]).
     pub early: bool,
+    /// Report steps ([`Event::Step`]), the default. Without them, and without early text, a GPU keeps to itself what a step
+    /// found; the text is the same.
+    pub report_steps: bool,
 }
 
 impl GenerateParams {
@@ -32,6 +35,7 @@ impl GenerateParams {
             ignore_eog: false,
             adaptive_last_canvas: false,
             early: false,
+            report_steps: true,
         }
     }
 }
@@ -46,7 +50,7 @@ pub enum Event<'a> {
         /// To do in all.
         total: usize,
     },
-    /// A denoising step is done.
+    /// A denoising step is done; only if [`GenerateParams::report_steps`] asks for it.
     Step(StepInfo<'a>),
     /// The beginning of the block that is under way is unlikely to change any more; only if [`GenerateParams::early`] asks
     /// for it. It may change all the same: each such event of a block replaces the one before, and the block's
@@ -169,7 +173,7 @@ fn denoise(
     let mut early: Vec<u32> = Vec::new();
     while !block.is_done() {
         let pending = context.encoded() < context.tokens().len();
-        context.step(&mut block, noise)?;
+        context.step_looking(&mut block, noise, params.report_steps || params.early)?;
         let total = context.tokens().len();
         if pending && on_event(Event::Prefill { encoded: total, total }).is_break() {
             return Err(Error::Cancelled);
@@ -178,12 +182,15 @@ fn denoise(
             *steps += 1;
         }
         let Some(info) = block.last_step() else { continue };
-        if on_event(Event::Step(info)).is_break() {
+        if params.report_steps && on_event(Event::Step(info)).is_break() {
             return Err(Error::Cancelled);
+        }
+        if !params.early {
+            continue;
         }
         let stable = &info.draft[..info.stable.min(room)];
         let stable = &stable[..text_end(context, params, stable).unwrap_or(stable.len())];
-        if params.early && !block.is_done() && stable != early {
+        if !block.is_done() && stable != early {
             early = stable.to_vec();
             if on_event(Event::Early { block: block.index(), tokens: &early }).is_break() {
                 return Err(Error::Cancelled);

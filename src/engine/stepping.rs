@@ -71,10 +71,16 @@ impl Context {
 
     /// One denoising step of `block`. Its first step may come at any time; after that the context's self-conditioning
     /// signal must still be the block's own, so steps of two blocks cannot take turns on one context. On failure, also
-    /// after [`Error::Cancelled`], the block stays as it was and can be stepped again.
+    /// after [`Error::Cancelled`], the block stays as it was and can be stepped again. On a GPU, a first step takes the
+    /// signal over from other blocks even if it fails, and a cancel is heeded between steps, which take milliseconds.
     ///
     /// [`Error::Argument`]: the block is done, another block was stepped since, or the timeline changed.
     pub fn step(&mut self, block: &mut Block, noise: &mut dyn Noise) -> Result<()> {
+        self.step_looking(block, noise, true)
+    }
+
+    /// [`Context::step`]. Without `look`, what there is to see of the step stays on the device, unless the block is done.
+    pub(super) fn step_looking(&mut self, block: &mut Block, noise: &mut dyn Noise, look: bool) -> Result<()> {
         if block.is_done() {
             return Err(Error::argument("block", "is done, expected one with steps left"));
         }
@@ -87,7 +93,10 @@ impl Context {
         self.hidden_of = 0;
         let pending = &self.tokens[self.encoded..];
         let before = block.clone();
-        let result = block.step(&mut *self.runner, pending, noise, self.cancel.flag());
+        if block.steps_done() == 0 && self.runner.samples() {
+            self.soft_of = 0;
+        }
+        let result = block.step(&mut *self.runner, pending, noise, self.cancel.flag(), look);
         if let Err(e) = self.passed(result) {
             *block = before;
             return Err(e);

@@ -16,16 +16,24 @@ use super::kv_cache::KvCache;
 use super::phases::Phase;
 use super::state::State;
 use super::weights::{LayerWeights, Weights};
-use crate::backend::{AttentionShape, Backend, ExpertWeights, KvLayer, KvType, Mask};
+use crate::backend::{AttentionShape, Backend, DeviceSampler, ExpertWeights, KvLayer, KvType, Mask};
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Where the ids of canvas rows are.
+pub enum CanvasIds<'a, B: Backend> {
+    /// With the host.
+    Host(&'a [u32]),
+    /// On the device, so many.
+    Device(&'a B::Sampler, usize),
+}
+
 /// One pass over the layers: which rows, and who may stop it.
-pub struct Pass<'a> {
+pub struct Pass<'a, B: Backend> {
     /// Prompt rows, at positions `start..`.
     pub prompt: &'a [u32],
     /// Canvas rows, behind them.
-    pub canvas: &'a [u32],
+    pub canvas: CanvasIds<'a, B>,
     pub start: usize,
     /// Whether `s.soft` conditions the canvas.
     pub self_condition: bool,
@@ -34,6 +42,15 @@ pub struct Pass<'a> {
     pub hidden: bool,
     /// Looked at before every layer.
     pub cancel: &'a AtomicBool,
+}
+
+impl<B: Backend> CanvasIds<'_, B> {
+    fn len(&self) -> usize {
+        match self {
+            CanvasIds::Host(ids) => ids.len(),
+            CanvasIds::Device(_, rows) => *rows,
+        }
+    }
 }
 
 /// How many rows of each kind are in a layer, prompt rows first.
@@ -53,7 +70,7 @@ impl Rows {
 
 /// The input, then all layers, with the K/V of prompt rows kept. x of the canvas rows (of the prompt rows, where there is
 /// no canvas) ends in `s.x`, before the final norm.
-pub fn run<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, kv: &mut KvCache<B>, pass: &Pass) -> Result<()> {
+pub fn run<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, kv: &mut KvCache<B>, pass: &Pass<B>) -> Result<()> {
     s.watch.start();
     let mut rows = Rows { prompt: pass.prompt.len(), canvas: pass.canvas.len(), start: pass.start };
     kv.will_write(pass.start + rows.prompt);
@@ -83,10 +100,13 @@ pub fn finish<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, rows: usize) 
 }
 
 /// x = the scaled embeddings; those of canvas rows plus the self-conditioning network's output, normed.
-fn input<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, pass: &Pass) -> Result<()> {
+fn input<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, pass: &Pass<B>) -> Result<()> {
     let (c, rows, scale) = (&w.config, pass.canvas.len(), (w.config.hidden as f32).sqrt());
     if rows > 0 {
-        b.embed(&w.embedding, pass.canvas, scale, &mut s.x)?;
+        match pass.canvas {
+            CanvasIds::Host(ids) => b.embed(&w.embedding, ids, scale, &mut s.x)?,
+            CanvasIds::Device(sampler, _) => sampler.embed(b, &w.embedding, scale, &mut s.x)?,
+        }
         if pass.self_condition {
             b.rms_norm(&s.soft, Some(&w.sc_norm), rows, c.hidden, c.eps, &mut s.normed)?;
             s.watch.lap(Phase::Other);

@@ -2,16 +2,19 @@
 //! backend. Everything above this file is written once for all devices.
 
 use super::config::Config;
-use super::forward::{self, Pass};
+use super::forward::{self, CanvasIds, Pass};
 use super::kv_bytes::KvBytes;
 use super::kv_cache::KvCache;
 use super::phases::{Phase, Phases};
 use super::state::State;
 use super::weights::Weights;
-use crate::backend::{Backend, HeadParams, HeadStats, HeadWeights, KvType};
-use crate::error::Result;
+use crate::backend::{
+    Backend, CanvasStart, Decision, DeviceSampler, HeadParams, HeadStats, HeadWeights, KvType, StepInput, StepKey,
+    no_sampler,
+};
+use crate::error::{Error, Result};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One layer's cached prompt rows, read back: `[heads, positions, head_dim]` each.
 #[derive(Clone, Debug)]
@@ -46,6 +49,25 @@ pub trait Runner: Send {
         head: &HeadParams,
         stats: &mut HeadStats,
     ) -> Result<()>;
+    /// Whether the canvas lives on the device, which decides by itself: then [`Runner::begin`] and [`Runner::step`] take the
+    /// place of [`Runner::denoise`].
+    fn samples(&self) -> bool;
+    /// Puts a block's canvas in place of the one before.
+    fn begin(&mut self, canvas: &CanvasStart) -> Result<()>;
+    /// One denoising step at `start..`, all of it on the device; whether the block may end. `pending` as in
+    /// [`Runner::denoise`]; only the block's first step may have any, and it alone is not conditioned. `more`: there will be
+    /// another step unless the block ends. `cancel` is looked at before the step, not within it: a step takes milliseconds.
+    fn step(
+        &mut self,
+        pending: &[u32],
+        start: usize,
+        input: &StepInput,
+        more: bool,
+        cancel: &AtomicBool,
+        decision: Option<&mut Decision>,
+    ) -> Result<bool>;
+    /// What the last [`Runner::step`] decided.
+    fn decision(&mut self, out: &mut Decision) -> Result<()>;
     /// The same pass, but only its soft-capped logits `[rows, vocab]` at temperature 1. The soft embedding stays.
     fn logits(
         &mut self,
@@ -102,6 +124,9 @@ pub struct Session<B: Backend> {
     weights: Arc<Weights<B>>,
     state: State<B>,
     kv: KvCache<B>,
+    sampler: Option<B::Sampler>,
+    /// Positions of the canvas that the sampler has.
+    rows: usize,
     sizes: SessionSizes,
 }
 
@@ -123,7 +148,8 @@ impl<B: Backend> Session<B> {
         let rows = if B::SHARES_PASSES { sizes.chunk + config.canvas } else { sizes.chunk.max(config.canvas) };
         let state = State::new(&*backend, config, rows)?;
         let kv = KvCache::new(&*backend, config, sizes.context, sizes.chunk, sizes.kv)?;
-        Ok(Session { backend, weights, state, kv, sizes })
+        let sampler = B::Sampler::new(&*backend, config.canvas, config.vocab)?;
+        Ok(Session { backend, weights, state, kv, sampler, rows: 0, sizes })
     }
 }
 
@@ -136,8 +162,14 @@ impl<B: Backend> Runner for Session<B> {
         let Session { backend, weights, state, kv, .. } = self;
         debug_assert!(ids.len() <= state.rows);
         backend.run(|| {
-            let pass =
-                Pass { prompt: ids, canvas: &[], start, self_condition: false, hidden: hidden.is_some(), cancel };
+            let pass = Pass {
+                prompt: ids,
+                canvas: CanvasIds::Host(&[]),
+                start,
+                self_condition: false,
+                hidden: hidden.is_some(),
+                cancel,
+            };
             forward::run(&**backend, weights, state, kv, &pass)?;
             let Some(hidden) = hidden else { return Ok(()) };
             forward::finish(&**backend, weights, state, ids.len())?;
@@ -162,7 +194,14 @@ impl<B: Backend> Runner for Session<B> {
         }
         let Session { backend, weights, state, kv, .. } = self;
         backend.run(|| {
-            let pass = Pass { prompt, canvas, start, self_condition, hidden: false, cancel: head.cancel };
+            let pass = Pass {
+                prompt,
+                canvas: CanvasIds::Host(canvas),
+                start,
+                self_condition,
+                hidden: false,
+                cancel: head.cancel,
+            };
             forward::run(&**backend, weights, state, kv, &pass)?;
             forward::finish(&**backend, weights, state, canvas.len())?;
             let embedding = &weights.embedding;
@@ -173,6 +212,60 @@ impl<B: Backend> Runner for Session<B> {
             std::mem::swap(&mut state.soft, &mut state.next_soft);
             Ok(())
         })
+    }
+
+    fn samples(&self) -> bool {
+        self.sampler.is_some()
+    }
+
+    fn begin(&mut self, canvas: &CanvasStart) -> Result<()> {
+        self.rows = canvas.tokens.len();
+        self.sampler.as_mut().ok_or_else(no_sampler)?.begin(&self.backend, canvas)
+    }
+
+    fn step(
+        &mut self,
+        pending: &[u32],
+        start: usize,
+        input: &StepInput,
+        more: bool,
+        cancel: &AtomicBool,
+        decision: Option<&mut Decision>,
+    ) -> Result<bool> {
+        let (mut first, mut prompt) = (start - pending.len(), pending);
+        if !B::SHARES_PASSES && !pending.is_empty() {
+            self.encode(pending, first, cancel, None)?;
+            (first, prompt) = (start, &[]);
+        }
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        let Session { backend, weights, state, kv, sampler, rows, .. } = self;
+        let (sampler, key) = (sampler.as_mut().ok_or_else(no_sampler)?, StepKey { start, rows: *rows });
+        backend.run(|| {
+            state.watch.start();
+            sampler.prepare(backend, input)?;
+            let layers = state.watch.phases.layers;
+            if input.step == 0 || !sampler.replay(backend, key)? {
+                sampled_step(&**backend, weights, state, kv, (sampler, key), prompt, first, input.step > 0)?;
+            }
+            // The device is busy meanwhile.
+            let phases = state.watch.phases;
+            if more {
+                let step = |sampler: &_| sampled_step(&**backend, weights, state, kv, (sampler, key), &[], start, true);
+                sampler.record(backend, key, step)?;
+            }
+            let finished = sampler.finished(backend, decision)?;
+            // Work is only handed over in the phases before; the head is waited for.
+            state.watch.phases = phases;
+            state.watch.phases.layers = layers + weights.layers.len() as u64;
+            state.watch.lap(Phase::Head);
+            Ok(finished)
+        })
+    }
+
+    fn decision(&mut self, out: &mut Decision) -> Result<()> {
+        self.sampler.as_mut().ok_or_else(no_sampler)?.finished(&self.backend, Some(out)).map(|_| ())
     }
 
     fn logits(
@@ -194,7 +287,8 @@ impl<B: Backend> Runner for Session<B> {
     fn pass(&mut self, canvas: &[u32], start: usize, self_condition: bool, cancel: &AtomicBool) -> Result<()> {
         let Session { backend, weights, state, kv, .. } = self;
         backend.run(|| {
-            let pass = Pass { prompt: &[], canvas, start, self_condition, hidden: false, cancel };
+            let pass =
+                Pass { prompt: &[], canvas: CanvasIds::Host(canvas), start, self_condition, hidden: false, cancel };
             forward::run(&**backend, weights, state, kv, &pass)?;
             forward::finish(&**backend, weights, state, canvas.len())
         })
@@ -291,6 +385,32 @@ impl<B: Backend> Runner for Session<B> {
     fn memory(&self) -> (usize, usize) {
         (self.kv.bytes(), self.state.bytes)
     }
+}
+
+/// Nobody stops a step half way that runs on the device as a whole.
+static GOES_ON: AtomicBool = AtomicBool::new(false);
+
+/// A whole step as the device does it: noise, pass, head, decision. The soft embedding is written in place, since no row
+/// of it is read after the input.
+#[allow(clippy::too_many_arguments)]
+fn sampled_step<B: Backend>(
+    b: &B,
+    w: &Weights<B>,
+    s: &mut State<B>,
+    kv: &mut KvCache<B>,
+    (sampler, key): (&B::Sampler, StepKey),
+    prompt: &[u32],
+    start: usize,
+    self_condition: bool,
+) -> Result<()> {
+    sampler.noise(b)?;
+    let canvas = CanvasIds::Device(sampler, key.rows);
+    let pass = Pass { prompt, canvas, start, self_condition, hidden: false, cancel: &GOES_ON };
+    forward::run(b, w, s, kv, &pass)?;
+    forward::finish(b, w, s, key.rows)?;
+    let matrices = HeadWeights { table: w.head.as_ref().unwrap_or(&w.embedding), embedding: &w.embedding };
+    let soft_scale = (w.config.hidden as f32).sqrt();
+    sampler.decide(b, matrices, &s.normed, w.config.softcap, soft_scale, &mut s.soft)
 }
 
 /// `s.branch`, free after a pass, = the chosen rows of `s.normed`.

@@ -3,6 +3,7 @@
 
 mod accept;
 mod bias;
+mod canvas;
 mod noise;
 pub mod philox;
 mod record;
@@ -11,6 +12,7 @@ mod stop;
 
 pub use accept::accept;
 pub use bias::MAX_BIAS;
+pub use canvas::Canvas;
 pub use noise::{Noise, PhiloxNoise, Purpose, RecordedNoise, StepNoise};
 pub use record::Recorder;
 pub use stable::StableRule;

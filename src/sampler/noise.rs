@@ -24,6 +24,10 @@ pub trait Noise: Send {
     fn draws(&mut self, block: u32, step: u32, out: &mut [f32]) -> Result<()>;
     /// Fresh tokens, one per position.
     fn renoise(&mut self, block: u32, step: u32, out: &mut [u32]) -> Result<()>;
+    /// The generator, where all numbers are its own and nobody has to hear of them: a device can then make them by itself.
+    fn philox(&self) -> Option<&PhiloxNoise> {
+        None
+    }
 }
 
 /// Noise from Philox 4x32-10: key = seed, counter = (block, step, position, purpose).
@@ -37,6 +41,11 @@ impl PhiloxNoise {
     /// Tokens are uniform over the whole vocabulary, control tokens included.
     pub fn new(seed: u64, vocab: usize) -> Self {
         PhiloxNoise { seed, vocab: vocab as u32 }
+    }
+
+    /// The key, and what tokens are below.
+    pub fn seed_and_vocab(&self) -> (u64, u32) {
+        (self.seed, self.vocab)
     }
 
     fn word(&self, block: u32, step: u32, position: usize, purpose: Purpose) -> u32 {
@@ -65,6 +74,10 @@ impl Noise for PhiloxNoise {
     fn renoise(&mut self, block: u32, step: u32, out: &mut [u32]) -> Result<()> {
         out.iter_mut().enumerate().for_each(|(i, t)| *t = self.token(self.word(block, step, i, Purpose::Renoise)));
         Ok(())
+    }
+
+    fn philox(&self) -> Option<&PhiloxNoise> {
+        Some(self)
     }
 }
 

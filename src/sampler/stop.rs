@@ -1,32 +1,28 @@
 //! Stable and confident: the draft has not changed for a while, and its mean entropy is low.
 
-use std::collections::VecDeque;
-
-/// The last drafts of a block.
+/// What a block remembers of its drafts.
 #[derive(Clone, Debug)]
 pub struct Stability {
-    threshold: usize,
+    threshold: u32,
     confidence: f32,
-    drafts: VecDeque<Vec<u32>>,
+    /// The last draft; none before the first step.
+    draft: Option<Vec<u32>>,
+    /// Drafts in a row before the last that equal it.
+    same: u32,
 }
 
 impl Stability {
     /// A block's start: no drafts yet, so nothing is stable.
     pub fn new(threshold: u32, confidence: f32) -> Self {
-        Stability { threshold: threshold as usize, confidence, drafts: VecDeque::new() }
+        Stability { threshold, confidence, draft: None, same: 0 }
     }
 
     /// Notes a step's draft; whether denoising can stop after it. `entropy`: of the positions that count, i.e. all that are
     /// not pinned.
     pub fn done(&mut self, draft: &[u32], entropy: &[f32]) -> bool {
-        let stable = self.drafts.len() == self.threshold && self.drafts.iter().all(|d| d == draft);
-        if self.threshold > 0 {
-            if self.drafts.len() == self.threshold {
-                self.drafts.pop_front();
-            }
-            self.drafts.push_back(draft.to_vec());
-        }
-        stable && mean(entropy) < self.confidence
+        self.same = if self.draft.as_deref() == Some(draft) { self.same + 1 } else { 0 };
+        self.draft = Some(draft.to_vec());
+        self.same >= self.threshold && mean(entropy) < self.confidence
     }
 }
 

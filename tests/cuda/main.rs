@@ -13,3 +13,4 @@ mod driver_errors;
 mod formats;
 mod models;
 mod operations;
+mod sampler;

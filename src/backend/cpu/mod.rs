@@ -18,7 +18,10 @@ mod sweep;
 
 use super::host_kv::{self, HostKv};
 use super::host_weight::{HostWeight, zeroed};
-use super::{AttentionShape, Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
+use super::{
+    AttentionShape, Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights, HostSampling, KvLayer,
+    KvType,
+};
 use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
 use crate::gguf::Tensor;
@@ -58,6 +61,7 @@ impl Backend for Cpu {
     type Buffer = Vec<f32>;
     type Kv = HostKv;
     type Routes = Routes;
+    type Sampler = HostSampling;
 
     const SHARES_PASSES: bool = true;
 

@@ -334,6 +334,28 @@ impl Memory {
         driver!(cuMemcpyDtoDAsync_v2(to, from, bytes, self.device.stream))
     }
 
+    /// Copies the first `bytes` of a page-locked buffer to byte `at` and on, when the stream comes here: the buffer must
+    /// stay and keep its contents until then.
+    pub fn take(&self, from: &Pinned, bytes: usize, at: usize) -> Result<()> {
+        assert!(bytes <= from.bytes && at + bytes <= self.bytes, "write of {bytes} bytes at {at} into {}", self.bytes);
+        self.device.bind()?;
+        driver!(cuMemcpyHtoDAsync_v2(self.address + at as u64, from.at.cast(), bytes, self.device.stream))
+    }
+
+    /// Copies `bytes` bytes, from byte `at` on, to byte `to_at` and on of a page-locked buffer, which must stay until the
+    /// stream has come here.
+    pub fn give(&self, at: usize, bytes: usize, to: &Pinned, to_at: usize) -> Result<()> {
+        assert!(
+            at + bytes <= self.bytes && to_at + bytes <= to.bytes,
+            "read of {bytes} bytes at {at} from {}",
+            self.bytes
+        );
+        self.device.bind()?;
+        // SAFETY: within the buffer, as was just seen.
+        let to = unsafe { to.at.add(to_at) };
+        driver!(cuMemcpyDtoHAsync_v2(to.cast(), self.address + at as u64, bytes, self.device.stream))
+    }
+
     /// Copies byte `at` and on to `to`, after everything on the stream.
     pub fn read<T: Plain>(&self, at: usize, to: &mut [T]) -> Result<()> {
         let bytes = size_of_val(to);
@@ -400,6 +422,12 @@ impl Pinned {
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: allocated and initialised in `new`, owned by self.
         unsafe { std::slice::from_raw_parts_mut(self.at, self.bytes) }
+    }
+
+    /// The same as words of the device's byte order, which is the host's.
+    pub fn words(&mut self) -> &mut [u32] {
+        // SAFETY: as above; page-locked memory begins a page.
+        unsafe { std::slice::from_raw_parts_mut(self.at.cast(), self.bytes / size_of::<u32>()) }
     }
 }
 

@@ -87,6 +87,16 @@ pub fn experts(layout: &Layout, operand: Operand, n: usize, experts: usize, weig
     grid("experts", [n.div_ceil(64), experts, 1], 128, operand.shared(layout, weights))
 }
 
+/// `sampler_decide`: one block; a canvas must fit its shared memory.
+pub fn sampler(rows: usize, most_shared: usize) -> Result<Grid> {
+    let shared = 12 * rows + 8;
+    if shared > most_shared {
+        let most = most_shared.saturating_sub(8) / 12;
+        return Err(Error::argument("backend", format!("a canvas of {rows} positions, this device takes {most}")));
+    }
+    grid("sampler", [1, 1, 1], 256, shared)
+}
+
 /// A block of `threads` per row.
 pub fn per_row(kernel: &str, rows: usize, threads: u32, shared: usize) -> Result<Grid> {
     grid(kernel, [rows, 1, 1], threads, shared)
@@ -182,6 +192,9 @@ mod tests {
         assert!(per_element("add", MOST * 256, 256).is_ok());
         assert!(per_element("add", MOST * 256 + 1, 256).is_err());
         assert!(experts(f32, Operand::Exact, 64, 65_536, 1).is_err());
+        assert!(sampler(8447, LEAST_SHARED as usize).is_ok());
+        let error = sampler(8448, LEAST_SHARED as usize).unwrap_err().to_string();
+        assert_eq!(error, "argument `backend`: a canvas of 8448 positions, this device takes 8447");
         assert_eq!(int(MOST, "rows").unwrap(), i32::MAX);
         assert!(int(MOST + 1, "rows").unwrap_err().to_string().contains("rows 2147483648"));
     }

@@ -42,11 +42,25 @@ struct Walk {
     maxima: u64,
 }
 
-/// What becomes of logits before their statistics.
-struct Tempering {
-    cap: f32,
-    bias: u64,
-    temperature: f32,
+/// What becomes of logits before their statistics, and whose numbers draw. Addresses, so that a recorded step finds other
+/// numbers there at each replay.
+#[derive(Clone, Copy)]
+pub struct Tempering {
+    /// 0: no soft cap.
+    pub cap: f32,
+    /// Of a bias per token, or 0.
+    pub bias: u64,
+    /// Of the temperature; 0: 1.
+    pub temperature: u64,
+}
+
+/// Where the head's results go: addresses of a number per row each.
+#[derive(Clone, Copy)]
+pub struct Found {
+    pub sampled: u64,
+    pub argmax: u64,
+    pub entropy: u64,
+    pub log_prob: u64,
 }
 
 impl Walk {
@@ -187,6 +201,32 @@ pub fn logits(
     Ok(())
 }
 
+/// The whole walk, with everything that it reads and leaves on the device.
+pub fn walk(
+    cuda: &Cuda,
+    weights: HeadWeights<Weight>,
+    x: &Buffer,
+    (rows, how, soft_scale): (usize, Tempering, f32),
+    uniforms: u64,
+    soft: &Buffer,
+    found: Found,
+) -> Result<()> {
+    let HeadWeights { table, embedding } = weights;
+    let mut scratch = cuda.scratch();
+    let x = product::quantize(cuda, &mut scratch.operand, table.operand, &x.0, rows, table.cols, table.k_tiles())?;
+    let walk = Walk::new(cuda, &mut scratch, rows, table.rows)?;
+    let soft = soft.0.address(0);
+    for (first, n) in walk.chunks() {
+        walk.logits(cuda, table, x, first, n)?;
+        walk.statistics(cuda, first, n, &how)?;
+        walk.accumulate(cuda, embedding, first, n, soft)?;
+    }
+    walk.scale(cuda, soft_scale, embedding.cols, soft)?;
+    draw(cuda, &walk, table, x, uniforms, &how, found.sampled)?;
+    finish(cuda, &walk, found)
+}
+
+/// The walk for a host that samples: its numbers are uploaded, the results are read back.
 pub fn head(
     cuda: &Cuda,
     weights: HeadWeights<Weight>,
@@ -196,43 +236,40 @@ pub fn head(
     soft: &Buffer,
     stats: &mut HeadStats,
 ) -> Result<()> {
-    let HeadWeights { table, embedding } = weights;
-    let mut scratch = cuda.scratch();
-    let x = product::quantize(cuda, &mut scratch.operand, table.operand, &x.0, rows, table.cols, table.k_tiles())?;
-    let walk = Walk::new(cuda, &mut scratch, rows, table.rows)?;
-    let how = Tempering {
-        cap: params.softcap.unwrap_or(0.0),
-        bias: bias(cuda, &mut scratch, params.bias, table.rows)?,
-        temperature: params.temperature,
+    check(params.cancel)?;
+    let (mut given, mut found) = (params.uniforms[..rows].to_vec(), vec![0u32; 4 * rows]);
+    given.push(params.temperature);
+    let mut numbers = Memory::new(&cuda.device, given.len() * 4, "work space")?;
+    numbers.write(&given, 0)?;
+    let dense = bias(cuda, params.bias, weights.table.rows)?;
+    let bias = dense.as_ref().map_or(0, |memory| memory.address(0));
+    let how = Tempering { cap: params.softcap.unwrap_or(0.0), bias, temperature: numbers.address(rows * 4) };
+    let results = Memory::new(&cuda.device, found.len() * 4, "work space")?;
+    let list = |i: usize| results.address(i * rows * 4);
+    let places = Found { sampled: list(0), argmax: list(1), entropy: list(2), log_prob: list(3) };
+    walk(cuda, weights, x, (rows, how, params.soft_scale), numbers.address(0), soft, places)?;
+    results.read(0, &mut found)?;
+    let floats = |i: usize| found[i * rows..(i + 1) * rows].iter().map(|&w| f32::from_bits(w)).collect();
+    *stats = HeadStats {
+        sampled: found[..rows].to_vec(),
+        argmax: found[rows..2 * rows].to_vec(),
+        entropy: floats(2),
+        log_prob: floats(3),
+        ..Default::default()
     };
-    let soft = soft.0.address(0);
-    for (first, n) in walk.chunks() {
-        check(params.cancel)?;
-        walk.logits(cuda, table, x, first, n)?;
-        walk.statistics(cuda, first, n, &how)?;
-        walk.accumulate(cuda, embedding, first, n, soft)?;
-    }
-    walk.scale(cuda, params.soft_scale, embedding.cols, soft)?;
-    let uniforms = scratch.given.of(&cuda.device, rows * 4)?;
-    uniforms.write(&params.uniforms[..rows], 0)?;
-    let uniforms = uniforms.address(0);
-    let found = scratch.found.of(&cuda.device, 4 * rows * 4)?;
-    draw(cuda, &walk, table, x, uniforms, &how, found.address(0))?;
-    finish(cuda, &walk, found)?;
-    *stats = read(found, rows)?;
     Ok(())
 }
 
-/// A dense bias of all tokens, or 0 where there is none.
-fn bias(cuda: &Cuda, scratch: &mut Scratch, given: &[(u32, f32)], vocab: usize) -> Result<u64> {
+/// A dense bias of all tokens, or none.
+pub fn bias(cuda: &Cuda, given: &[(u32, f32)], vocab: usize) -> Result<Option<Memory>> {
     if given.is_empty() {
-        return Ok(0);
+        return Ok(None);
     }
     let mut dense = vec![0.0f32; vocab];
     given.iter().for_each(|&(token, bias)| dense[token as usize] = bias);
-    let memory = scratch.bias.of(&cuda.device, vocab * 4)?;
+    let mut memory = Memory::new(&cuda.device, vocab * 4, "logit biases")?;
     memory.write(&dense, 0)?;
-    Ok(memory.address(0))
+    Ok(Some(memory))
 }
 
 fn draw(cuda: &Cuda, w: &Walk, table: &Weight, x: u64, uniforms: u64, how: &Tempering, sampled: u64) -> Result<()> {
@@ -275,10 +312,8 @@ fn draw(cuda: &Cuda, w: &Walk, table: &Weight, x: u64, uniforms: u64, how: &Temp
     }
 }
 
-/// Fills the second to fourth of four lists of a number per row: argmax, entropy, log-probability. The first are draws.
-fn finish(cuda: &Cuda, w: &Walk, found: &Memory) -> Result<()> {
-    let list = |i: usize| found.address(i * w.rows * 4);
-    let rows = w.rows as i32;
+fn finish(cuda: &Cuda, w: &Walk, found: Found) -> Result<()> {
+    let (rows, Found { argmax, entropy, log_prob, .. }) = (w.rows as i32, found);
     // SAFETY: (state, rows, argmax, entropy, log_prob), with a number per row in each.
     unsafe {
         cuda.launch(
@@ -286,22 +321,9 @@ fn finish(cuda: &Cuda, w: &Walk, found: &Memory) -> Result<()> {
             None,
             "head_finish",
             w.per(w.rows)?,
-            arguments![w.state, rows, list(1), list(2), list(3)],
+            arguments![w.state, rows, argmax, entropy, log_prob],
         )
     }
-}
-
-fn read(found: &Memory, rows: usize) -> Result<HeadStats> {
-    let mut words = vec![0u32; 4 * rows];
-    found.read(0, &mut words)?;
-    let floats = |i: usize| words[i * rows..(i + 1) * rows].iter().map(|&w| f32::from_bits(w)).collect();
-    Ok(HeadStats {
-        sampled: words[..rows].to_vec(),
-        argmax: words[rows..2 * rows].to_vec(),
-        entropy: floats(2),
-        log_prob: floats(3),
-        ..Default::default()
-    })
 }
 
 pub fn log_probs(
@@ -324,7 +346,7 @@ pub fn log_probs(
     given.write(&pairs, 0)?;
     let given = given.address(0);
     let found = scratch.found.of(&cuda.device, wanted.len() * 4)?;
-    let how = Tempering { cap: softcap.unwrap_or(0.0), bias: 0, temperature: 1.0 };
+    let how = Tempering { cap: softcap.unwrap_or(0.0), bias: 0, temperature: 0 };
     let (count, width, list) = (grid::int(wanted.len(), "tokens")?, walk.width as i32, found.address(0));
     for (first, n) in walk.chunks() {
         check(cancel)?;
@@ -366,7 +388,7 @@ pub fn soft_embedding(
     let mut scratch = cuda.scratch();
     let vocab = embedding.rows;
     let walk = Walk::new(cuda, &mut scratch, rows, vocab)?;
-    let how = Tempering { cap: 0.0, bias: 0, temperature: 1.0 };
+    let how = Tempering { cap: 0.0, bias: 0, temperature: 0 };
     let soft = out.0.address(0);
     let mut part = vec![0.0f32; rows * walk.width];
     for (first, n) in walk.chunks() {

@@ -19,6 +19,7 @@ mod kv;
 mod pack;
 mod product;
 mod rows;
+mod sampler;
 mod scratch;
 mod units;
 mod weight;
@@ -32,6 +33,7 @@ pub use experts::Routes;
 use kernels::Kernels;
 pub use kernels::embedded;
 pub use kv::Kv;
+pub use sampler::Sampler;
 use scratch::Scratch;
 use std::ffi::c_void;
 use std::sync::atomic::AtomicBool;
@@ -151,6 +153,7 @@ impl Backend for Cuda {
     type Buffer = Buffer;
     type Kv = Kv;
     type Routes = Routes;
+    type Sampler = Sampler;
 
     const SHARES_PASSES: bool = true;
 

@@ -35,9 +35,7 @@ pub struct Scratch {
     pub rows: Room,
     pub run_sums: Room,
     pub maxima: Room,
-    /// The head's bias per token.
-    pub bias: Room,
-    /// Numbers that go to the head, and those that come back.
+    /// Pairs whose log-probabilities are wanted, and those.
     pub given: Room,
     pub found: Room,
 }

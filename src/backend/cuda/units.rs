@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 /// Kernels that no tensor format enters.
-pub const PLAIN: [&str; 9] = [
+pub const PLAIN: [&str; 10] = [
     "attention",
     "elementwise",
     "experts_combine",
@@ -17,6 +17,7 @@ pub const PLAIN: [&str; 9] = [
     "rms_norm",
     "rope",
     "route",
+    "sampler",
 ];
 /// Kernels that are compiled for every format.
 pub const PER_FORMAT: [&str; 6] = ["embed", "experts_down", "experts_gate_up", "head_draw", "matmul", "soft_embedding"];

@@ -10,7 +10,9 @@ mod route;
 
 use super::host_kv::{self, HostKv};
 use super::host_weight::HostWeight;
-use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
+use super::{
+    AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, HostSampling, KvLayer, KvType,
+};
 use crate::error::Result;
 use crate::gguf::Tensor;
 pub use route::Routes;
@@ -31,6 +33,7 @@ impl Backend for Reference {
     type Buffer = Vec<f32>;
     type Kv = HostKv;
     type Routes = Routes;
+    type Sampler = HostSampling;
 
     const SHARES_PASSES: bool = true;
 

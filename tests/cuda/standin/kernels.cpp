@@ -8,6 +8,7 @@
 #include "../../../cuda/rms_norm.cu"
 #include "../../../cuda/rope.cu"
 #include "../../../cuda/route.cu"
+#include "../../../cuda/sampler.cu"
 #include "registry.h"
 
 #define REGISTER(name) static const Registered registered_##name(#name, name);
@@ -34,3 +35,5 @@ REGISTER(rms_norm_add)
 REGISTER(rope)
 REGISTER(route)
 REGISTER(route_group)
+REGISTER(sampler_noise)
+REGISTER(sampler_decide)

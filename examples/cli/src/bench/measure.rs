@@ -177,6 +177,7 @@ fn generate(context: &mut Context, plan: &Plan, prefix: &[u32]) -> Result<Genera
         Some(text) => model.encode_chat(&serde_json::json!([{"role": "user", "content": text}]), None)?,
         None => prefix.to_vec(),
     };
+    params.report_steps = false;
     let mut sum = Generated { generations: plan.generations, ..Default::default() };
     for seed in 0..plan.generations {
         context.truncate(0);
