@@ -309,6 +309,7 @@ fn head_logits_and_soft_embedding() {
                 softcap,
                 bias,
                 uniforms: &uniforms,
+                likely: &[],
                 soft_scale: 8.0,
                 cancel: &AtomicBool::new(false),
             };
@@ -358,6 +359,7 @@ fn soft_embedding_over_the_tokens_that_matter() {
             softcap: Some(30.0),
             bias: &[],
             uniforms: &vec![0.5; rows],
+            likely: &[],
             soft_scale: 8.0,
             cancel: &AtomicBool::new(false),
         };
@@ -368,6 +370,14 @@ fn soft_embedding_over_the_tokens_that_matter() {
                 [1, 2].map(|threads| head(&Cpu::new(threads, level).unwrap(), &table, None, &x, rows, &params)).into();
             assert!(got[0] == got[1], "{}: threads change results", level.name());
             assert_close(&format!("soft embedding of {vocab} tokens, {}", level.name()), &got[0], &want, bound);
+            // Right or wrong about what is likely: within the same bound.
+            let right: Vec<u32> = want[..rows].iter().map(|&id| id as u32).collect();
+            let wrong: Vec<u32> = (0..rows).map(|i| (i * 7919 % vocab) as u32).collect();
+            for likely in [&right, &wrong] {
+                let params = HeadParams { likely, ..params };
+                let got = head(&Cpu::new(2, level).unwrap(), &table, None, &x, rows, &params);
+                assert_close(&format!("with likely tokens, {vocab}, {}", level.name()), &got, &want, bound);
+            }
         }
         let params = HeadParams { soft_scale: 0.0, ..params };
         let none = head(&Cpu::new(2, best).unwrap(), &table, None, &x, rows, &params);

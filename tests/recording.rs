@@ -67,6 +67,7 @@ fn matrices_and_the_head_hear_every_row() {
         softcap: Some(30.0),
         bias: &[],
         uniforms: &[0.5; 5],
+        likely: &[],
         soft_scale: 2.0,
         cancel: &AtomicBool::new(false),
     };

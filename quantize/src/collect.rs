@@ -98,6 +98,7 @@ impl Run<'_> {
                 softcap: self.model.config().softcap,
                 bias: &[],
                 uniforms: &uniforms,
+                likely: &[],
                 soft_scale: (self.model.config().hidden as f32).sqrt(),
                 cancel: &never,
             };

@@ -146,6 +146,7 @@ fn all_experts_get_work() {
         bias: &[],
         softcap: config.softcap,
         uniforms: &vec![0.5; config.canvas],
+        likely: &[],
         soft_scale: (config.hidden as f32).sqrt(),
         cancel: &never,
     };

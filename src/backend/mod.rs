@@ -183,6 +183,9 @@ pub struct HeadParams<'a> {
     pub bias: &'a [(u32, f32)],
     /// One number in (0, 1) per row: the sampled token is the first whose cumulative probability exceeds it.
     pub uniforms: &'a [f32],
+    /// One token per row that is likely to have most of the probability, or none. No result depends on it beyond what
+    /// soft embeddings leave out; a backend may know earlier what it can leave out.
+    pub likely: &'a [u32],
     /// The soft embedding is multiplied by this.
     pub soft_scale: f32,
     /// Looked at now and then, since the head of a large vocabulary takes as long as many layers; set, the operation

@@ -124,6 +124,7 @@ impl Block {
             softcap: config.softcap,
             bias: &self.bias,
             uniforms: &self.uniforms,
+            likely: &[],
             soft_scale: (config.hidden as f32).sqrt(),
             cancel,
         };

@@ -206,7 +206,10 @@ impl<B: Backend> Runner for Session<B> {
             forward::finish(&**backend, weights, state, canvas.len())?;
             let embedding = &weights.embedding;
             let matrices = HeadWeights { table: weights.head.as_ref().unwrap_or(embedding), embedding };
-            backend.head(matrices, &state.normed, canvas.len(), head, &mut state.next_soft, stats)?;
+            let likely = if self_condition { &state.likely[..] } else { &[] };
+            let head = HeadParams { likely, ..*head };
+            backend.head(matrices, &state.normed, canvas.len(), &head, &mut state.next_soft, stats)?;
+            state.likely.clone_from(&stats.argmax);
             state.watch.lap_head(stats.soft_time);
             state.watch.phases.soft_terms += stats.soft_terms;
             std::mem::swap(&mut state.soft, &mut state.next_soft);
@@ -324,6 +327,7 @@ impl<B: Backend> Runner for Session<B> {
     fn condition_on(&mut self, logits: &[f32], rows: usize) -> Result<()> {
         let Session { backend, weights, state, .. } = self;
         let scale = (weights.config.hidden as f32).sqrt();
+        state.likely.clear();
         backend.run(|| backend.soft_embedding(&weights.embedding, logits, rows, scale, &mut state.soft))
     }
 

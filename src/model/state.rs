@@ -20,6 +20,7 @@ pub struct State<B: Backend> {
     pub routes: B::Routes,    // [T, top_k]
     pub soft: B::Buffer,      // [C, H] soft embedding of the last step, for self-conditioning
     pub next_soft: B::Buffer, // [C, H] the one being made: a step that is given up leaves `soft` as it was
+    pub likely: Vec<u32>,     // [C] most probable tokens of the step that made `soft`; empty before
     pub watch: Stopwatch,     // where the time went
     pub rows: usize,          // T
     pub bytes: usize,         // of all of them
@@ -46,6 +47,7 @@ impl<B: Backend> State<B> {
             routes: backend.routes(rows, c.top_k, c.expert_ffn, c.hidden)?,
             soft: backend.buffer(c.canvas * c.hidden, "soft embeddings")?,
             next_soft: backend.buffer(c.canvas * c.hidden, "soft embeddings")?,
+            likely: Vec::new(),
             watch: Stopwatch::new(),
             rows,
             bytes: size_of::<f32>() * (rows * (widths + expert_widths) + 2 * c.canvas * c.hidden),

@@ -80,6 +80,7 @@ fn head(cpu: &Cpu, format: &str, times: usize) {
         softcap: Some(30.0),
         bias: &[],
         uniforms: &vec![0.5; rows],
+        likely: &[],
         soft_scale: 16.0,
         cancel: &AtomicBool::new(false),
     };

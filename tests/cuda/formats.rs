@@ -230,6 +230,7 @@ fn head_in_every_format() {
             softcap: Some(30.0),
             bias: &[],
             uniforms: &uniforms,
+            likely: &[],
             soft_scale: 8.0,
             cancel: &AtomicBool::new(false),
         };
@@ -280,7 +281,15 @@ fn head_logits_and_soft_embedding() {
         let cuda = &open(true);
         for (softcap, bias) in [(None, &bias[..]), (Some(30.0), &[]), (Some(30.0), &bias)] {
             let cancel = &AtomicBool::new(false);
-            let params = HeadParams { temperature: 0.7, softcap, bias, uniforms: &uniforms, soft_scale: 8.0, cancel };
+            let params = HeadParams {
+                temperature: 0.7,
+                softcap,
+                bias,
+                uniforms: &uniforms,
+                likely: &[],
+                soft_scale: 8.0,
+                cancel,
+            };
             for other in [None, Some(&other)] {
                 let what = format!("head of {vocab} tokens, cap {softcap:?}, {} biases", bias.len());
                 compare!(what, 2e-3, cuda, |b| head(b, &table, other, &x, rows, &params));

@@ -19,15 +19,27 @@ fn padded(n: usize) -> usize {
 
 /// Packs `b` `[k, n]`, rounded: for each 64 columns `[k / 2, 64]` words. An odd k and columns that are missing give zeros.
 pub fn pack(level: CpuLevel, b: &[f32], n: usize, out: &mut Vec<u32>) {
-    pack_with(level, b.len() / n, n, |i, row| row.copy_from_slice(&b[i * n..][..n]), out);
-}
-
-/// The same for a matrix `[k, n]` whose rows `row` makes.
-pub fn pack_with(level: CpuLevel, k: usize, n: usize, row: impl Fn(usize, &mut [f32]), out: &mut Vec<u32>) {
+    let k = b.len() / n;
     let pairs = k.div_ceil(2);
     out.resize(pairs * padded(n), 0);
+    let row = |i: usize, row: &mut [f32]| row.copy_from_slice(&b[i * n..][..n]);
+    // SAFETY: all pairs.
+    unsafe { pack_part(level, (k, n), row, (0, pairs), out.as_mut_ptr()) };
+}
+
+/// The same for k rows, made by `row`, that are pairs `first..` of `pairs` of a packed matrix.
+///
+/// # Safety
+/// These pairs, of all columns rounded up to 64, are writable and accessed by nobody else meanwhile.
+pub unsafe fn pack_part(
+    level: CpuLevel,
+    (k, n): (usize, usize),
+    row: impl Fn(usize, &mut [f32]),
+    (first, pairs): (usize, usize),
+    out: *mut u32,
+) {
     let mut two = vec![0.0; 2 * n];
-    for i in 0..pairs {
+    for i in 0..k.div_ceil(2) {
         let (low, high) = two.split_at_mut(n);
         row(2 * i, low);
         if 2 * i + 1 < k {
@@ -36,7 +48,8 @@ pub fn pack_with(level: CpuLevel, k: usize, n: usize, row: impl Fn(usize, &mut [
             high.fill(0.0)
         }
         for (strip, (low, high)) in low.chunks(COLS).zip(high.chunks(COLS)).enumerate() {
-            let out = &mut out[(strip * pairs + i) * COLS..][..COLS];
+            // SAFETY: the caller's promise.
+            let out = unsafe { std::slice::from_raw_parts_mut(out.add((strip * pairs + first + i) * COLS), COLS) };
             #[cfg(target_arch = "x86_64")]
             if let (Some(_), true) = (level.bf16(), low.len() == COLS) {
                 // SAFETY: the token proves the features; all three are 64 long.

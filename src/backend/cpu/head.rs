@@ -1,9 +1,5 @@
-//! The output head: one sweep over the vocabulary (`sweep.rs`) for logits, statistics and draw, and then the soft embedding
-//! over the tokens that matter (`soft.rs`).
-//!
-//! Rows go in groups, so that the exponentials of a group, which the soft embedding needs once the sums are known, fit into
-//! 34 MB; at the real size (262,144 tokens) that is 64 rows in BF16, or 32 in f32 where the backend is exact. A group
-//! unpacks the matrix again, which costs as much as the products of some 5 rows.
+//! The output head: one sweep over the vocabulary (`sweep.rs`) for logits, statistics and draw, with the soft embedding
+//! over the tokens that matter made on the way (`soft.rs`).
 //!
 //! The draw by inverse CDF walks the sums of runs of 64 tokens to the run where the cumulative probability passes u, and
 //! computes that run's logits again, bit for bit the same (see `gemm.rs`, `int8/mod.rs`).
@@ -11,18 +7,14 @@
 use super::gemm::Rows;
 use super::int8::Which;
 use super::math;
-use super::matmul::{Operand, RowRange, tile_product};
+use super::matmul::{Operand, RowRange};
 use super::parallel::{Shared, parallel, rows_mut};
-use super::soft;
-use super::sweep::{Kept, NEVER, RUN, Row, Sweep, TILE, temper, tile_logits};
+use super::soft::{Memory, Soft};
+use super::sweep::{NEVER, RUN, Row, Sweep, Visitor, run_logits};
 use crate::backend::host_weight::HostWeight;
 use crate::backend::{HeadParams, HeadStats, HeadWeights};
 use crate::cpu_level::CpuLevel;
 use crate::error::Result;
-use std::time::Instant;
-
-/// Memory for exponentials.
-pub const GROUP_BYTES: usize = 34_000_000;
 
 /// Soft-capped logits to `out` `[rows, vocab]`.
 pub fn logits(
@@ -40,8 +32,17 @@ pub fn logits(
     Ok(())
 }
 
+/// The rows of x against the whole table.
+struct Head<'a> {
+    level: CpuLevel,
+    table: &'a HostWeight,
+    x: Operand<'a>,
+    rows: usize,
+    params: &'a HeadParams<'a>,
+}
+
 /// x `[rows, hidden]`, soft `[rows, hidden]`. `dropped`: see `soft.rs`. A soft scale of zero: no soft embedding is made.
-pub fn head<K: Kept>(
+pub fn head(
     level: CpuLevel,
     weights: HeadWeights<HostWeight>,
     x: &[f32],
@@ -51,80 +52,83 @@ pub fn head<K: Kept>(
     stats: &mut HeadStats,
 ) -> Result<()> {
     let HeadWeights { table, embedding } = weights;
-    let (vocab, hidden) = (table.rows, table.cols);
-    let rows = x.len() / hidden;
-    let x = &Operand::new(level, table, x, rows)?;
-    let keep = params.soft_scale != 0.0;
-    let group = if keep { rows.min(GROUP_BYTES / (vocab.max(TILE) * size_of::<K>())).max(1) } else { rows };
-    let mut sweep = Sweep::<K>::new(group, vocab, keep)?;
-    let mut all = HeadStats::default();
-    for first in (0..rows).step_by(group) {
-        let these = first..rows.min(first + group);
-        let fill = |range, out: &mut [f32]| tile_logits(level, table, x, these.clone(), range, params, out);
-        sweep.run(level, these.len(), hidden, params.cancel, fill, |_, _| {})?;
-        let statistics: Vec<Row> = (0..these.len()).map(|row| sweep.row(row)).collect();
-        for row in &statistics {
-            all.argmax.push(row.argmax);
-            all.entropy.push((row.sum.ln() - row.weighted / row.sum).max(0.0) as f32);
-            all.log_prob.push(-row.sum.ln() as f32); // the best logit is the maximum
-        }
-        let mut sampled = vec![0; these.len()];
-        let shared = Shared::new(&mut sampled);
-        parallel(these.len(), these.len() * RUN * hidden, |i| {
-            let token = draw(level, table, x, &sweep, (i, first + i), &statistics[i], params);
-            // SAFETY: this row's draw belongs to this task alone.
-            unsafe { *shared.at(i) = token };
-        });
-        all.sampled.extend(sampled);
-        let soft = &mut soft[these.start * hidden..these.end * hidden];
-        if keep {
-            let clock = Instant::now();
-            all.soft_terms += soft::accumulate(level, embedding, &sweep, &statistics, params.soft_scale, dropped, soft);
-            all.soft_time += clock.elapsed();
-        } else {
-            soft.fill(0.0);
-        }
+    let rows = x.len() / table.cols;
+    let head = Head { level, table, x: Operand::new(level, table, x, rows)?, rows, params };
+    let mut sweep = Sweep::new(rows, table.rows)?;
+    for (i, &token) in params.likely.iter().enumerate().take(rows) {
+        sweep.rows[i] = Row::with(head.logits_of(i, token as usize, 1)[0]);
     }
-    *stats = all;
+    let soft = &mut soft[..rows * embedding.cols];
+    let mut found = HeadStats::default();
+    if params.soft_scale != 0.0 {
+        let mut memory = Memory::new(level, rows, embedding.cols, dropped)?;
+        let mut made = Soft::new(level, embedding, dropped, &mut memory, soft);
+        head.sweep(&mut sweep, &mut made)?;
+        (found.soft_time, found.soft_terms) = made.finish(&sweep.rows, params.soft_scale);
+    } else {
+        soft.fill(0.0);
+        head.sweep(&mut sweep, &mut ())?;
+    }
+    for row in &sweep.rows {
+        found.argmax.push(row.argmax);
+        found.entropy.push((row.sum.ln() - row.weighted / row.sum).max(0.0) as f32);
+        found.log_prob.push(-row.sum.ln() as f32); // the best logit is the maximum
+    }
+    found.sampled = vec![0; rows];
+    let shared = Shared::new(&mut found.sampled);
+    parallel(rows, rows * RUN * table.cols, |i| {
+        let token = head.draw(&sweep, i);
+        // SAFETY: this row's draw belongs to this task alone.
+        unsafe { *shared.at(i) = token };
+    });
+    *stats = found;
     Ok(())
 }
 
-/// The first token whose cumulative probability exceeds the row's number; the row of the sweep, and of x.
-fn draw<K: Kept>(
-    level: CpuLevel,
-    table: &HostWeight,
-    x: &Operand,
-    sweep: &Sweep<K>,
-    (i, of_x): (usize, usize),
-    row: &Row,
-    params: &HeadParams,
-) -> u32 {
-    let (run_sums, marks) = (sweep.runs(i), sweep.marks(i));
-    let target = f64::from(params.uniforms[of_x]) * row.sum;
-    let (mut below, mut run) = (0.0f64, 0);
-    for (r, &sum) in run_sums.iter().enumerate() {
-        let mass = f64::from(sum) * f64::from(marks[r * RUN / TILE].max - row.max).exp();
-        run = r;
-        if below + mass > target || r + 1 == run_sums.len() {
-            break;
-        }
-        below += mass;
+impl Head<'_> {
+    fn sweep(&self, sweep: &mut Sweep, visitor: &mut impl Visitor) -> Result<()> {
+        let Head { level, table, x, params, .. } = self;
+        let fill = |range, to: Rows<*mut f32>| {
+            // SAFETY: the sweep gives each run of tokens to one task.
+            unsafe { run_logits(*level, table, x, Which::From(0, self.rows), range, params, to) }
+        };
+        sweep.run(*level, table.cols, params.cancel, fill, visitor)
     }
-    let first = run * RUN;
-    let n = (table.rows - first).min(RUN);
-    let mut logits = [0.0; RUN];
-    // SAFETY: one row of at most RUN logits.
-    unsafe {
+
+    /// One row's logits of n tokens, at most a run; the others are zero.
+    fn logits_of(&self, row: usize, first: usize, n: usize) -> [f32; RUN] {
+        let mut logits = [0.0; RUN];
         let out = Rows { at: logits.as_mut_ptr(), stride: RUN };
-        tile_product(level, RowRange::new(table, first, n), x, Which::From(of_x, 1), out);
-    }
-    temper(level, &mut logits[..n], first, params);
-    for (j, l) in logits[..n].iter().enumerate() {
-        below += f64::from(l - row.max).exp();
-        if below > target {
-            return (first + j) as u32;
+        // SAFETY: one row of at most RUN logits.
+        unsafe {
+            run_logits(self.level, self.table, &self.x, Which::From(row, 1), first..first + n, self.params, out);
         }
+        logits
     }
-    // Rounding can leave the target just above the run's end: the run's last possible token is the nearest.
-    logits[..n].iter().rposition(|&l| l > NEVER).map_or(row.argmax, |j| (first + j) as u32)
+
+    /// The first token whose cumulative probability exceeds the row's number.
+    fn draw(&self, sweep: &Sweep, i: usize) -> u32 {
+        let row = &sweep.rows[i];
+        let target = f64::from(self.params.uniforms[i]) * row.sum;
+        let runs = self.table.rows.div_ceil(RUN);
+        let (mut below, mut run) = (0.0f64, 0);
+        for (r, mass) in sweep.masses(i).enumerate() {
+            run = r;
+            if below + mass > target || r + 1 == runs {
+                break;
+            }
+            below += mass;
+        }
+        let first = run * RUN;
+        let n = (self.table.rows - first).min(RUN);
+        let logits = &self.logits_of(i, first, n)[..n];
+        for (j, l) in logits.iter().enumerate() {
+            below += f64::from(l - row.max).exp();
+            if below > target {
+                return (first + j) as u32;
+            }
+        }
+        // Rounding can leave the target just above the run's end: the run's last possible token is the nearest.
+        logits.iter().rposition(|&l| l > NEVER).map_or(row.argmax, |j| (first + j) as u32)
+    }
 }

@@ -85,6 +85,13 @@ leveled! {
 }
 
 leveled! {
+    /// How many elements are larger than `least`.
+    pub fn count_above(x: &[f32], least: f32) -> usize {
+        x.iter().map(|&x| u32::from(x > least)).sum::<u32>() as usize
+    }
+}
+
+leveled! {
     /// `x = exp(x - max)`; the sum of the results.
     pub fn exp_sum(x: &mut [f32], max: f32) -> f32 {
         let mut lanes = [0.0; LANES];

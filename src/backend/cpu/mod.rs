@@ -54,6 +54,11 @@ impl Cpu {
     pub fn exact(self, exact: bool) -> Self {
         Cpu { exact, ..self }
     }
+
+    /// What soft embeddings may leave out.
+    fn dropped(&self) -> f64 {
+        if self.exact { 0.0 } else { soft::DROPPED }
+    }
 }
 
 impl Backend for Cpu {
@@ -299,11 +304,7 @@ impl Backend for Cpu {
         stats: &mut HeadStats,
     ) -> Result<()> {
         let x = &x[..rows * weights.table.cols];
-        if self.exact {
-            head::head::<f32>(self.level, weights, x, params, 0.0, soft, stats)
-        } else {
-            head::head::<u16>(self.level, weights, x, params, soft::DROPPED, soft, stats)
-        }
+        head::head(self.level, weights, x, params, self.dropped(), soft, stats)
     }
 
     fn log_probs(
@@ -316,7 +317,8 @@ impl Backend for Cpu {
         cancel: &AtomicBool,
         out: &mut [f32],
     ) -> Result<()> {
-        let params = HeadParams { temperature: 1.0, softcap, bias: &[], uniforms: &[], soft_scale: 0.0, cancel };
+        let params =
+            HeadParams { temperature: 1.0, softcap, bias: &[], uniforms: &[], likely: &[], soft_scale: 0.0, cancel };
         score::log_probs(self.level, table, &x[..rows * table.cols], &params, wanted, out)
     }
 
@@ -328,10 +330,6 @@ impl Backend for Cpu {
         scale: f32,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        if self.exact {
-            soft::of_logits::<f32>(self.level, embedding, logits, rows, scale, 0.0, out)
-        } else {
-            soft::of_logits::<u16>(self.level, embedding, logits, rows, scale, soft::DROPPED, out)
-        }
+        soft::of_logits(self.level, embedding, logits, rows, scale, self.dropped(), out)
     }
 }

@@ -1,259 +1,305 @@
 //! The soft embedding: `soft[row] = scale * sum over tokens of p[row, token] * embedding[token]`, over the tokens that
-//! matter.
+//! matter, made segment by segment while the head's sweep goes over the vocabulary.
 //!
-//! The exponentials that a sweep kept become probabilities by one factor per row and tile. Of each row, tokens are left out
-//! that together have at most a probability of [`DROPPED`]: first whole runs of 64 tokens by their sums, then single tokens,
-//! both below powers of two found by adding up what lies under them. A row that keeps more than an eighth of a tile takes
-//! part in a dense product for that tile, in BF16 where the processor has it; the other tokens are single multiply-adds
-//! of embedding rows, each decoded once for all rows that need it. So the cost falls as distributions become sharp.
+//! ```text
+//! run of tokens   their embeddings unpacked, right after the logits have read them
+//! row             which tokens matter; sums so far follow the row's maximum
+//! segment         rows with many such tokens: one product [rows, tokens] x [tokens, hidden], in BF16 where there is that
+//!                 other rows: each embedding decoded once for all rows that need it, and added
+//! end             divided by the sum of exponentials
+//! ```
 //!
-//! A task is a range of columns and goes through the tiles in order: results do not depend on threads. Error beside the
-//! dropped tokens: exponentials are kept in BF16 (2^-9 relative each) unless the backend is exact, and dense products round
-//! the embedding to BF16 as well.
+//! Of each row, tokens are left out that together have at most the probability [`DROPPED`]: every run of 64 may drop its
+//! share of that, half of it as a whole run, half as single tokens. What a probability is, is not known before the end of
+//! the sweep, but a lower bound of the sum of exponentials is: the sum so far, or the exponential of a token that was likely
+//! in the step before. So cost falls as distributions become sharp.
+//!
+//! Error beside the dropped tokens: with BF16 products, exponentials and embeddings are rounded once each (2^-9).
 
 use super::bf16;
 use super::gemm::{Rows, gemm};
 use super::math;
-use super::parallel::{Shared, parallel};
-use super::sweep::{Kept, RUN, Row, Sweep, TILE};
-use crate::backend::host_weight::HostWeight;
-use crate::cpu_level::CpuLevel;
+use super::parallel::{Shared, parallel, rows_mut};
+use super::sweep::{Part, RUN, Row, SEGMENT, STRIDE, Sweep, Visitor};
+use crate::backend::host_weight::{HostWeight, zeroed};
+use crate::cpu_level::{Avx512Bf16, CpuLevel};
+use crate::error::Result;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// The probability of the tokens left out of a row, at most, in a backend that is not exact.
 pub const DROPPED: f64 = 1e-6;
 
-/// Tokens of a tile from which a row takes part in the dense product. A multiply-add of its own costs four to five times
-/// one of a dense product; half of that bounds the lists at 25 MB for 64 rows of 262,144 tokens.
-const DENSE: usize = TILE / 8;
+/// Tokens of a segment from which a row takes part in the dense product: a token on its own costs as much as some sixteen
+/// there.
+const DENSE: usize = SEGMENT / 16;
 
-/// Tokens between the one that is decoded and the one whose bytes are asked for: a task's part of a row ends before the
-/// processor has noticed that it is read in order.
-const AHEAD: usize = 8;
+/// Columns of a strip of the unpacked segment, which one task multiplies.
+const STRIP: usize = 64;
 
-/// What a tile has to do.
-#[derive(Default)]
-struct Plan {
-    /// Rows in the dense product.
-    dense: Vec<u32>,
-    /// (token, row, factor), by token.
-    single: Vec<(u32, u32, f32)>,
-}
-
-/// One group of rows: `soft` `[rows, hidden]`, of which the sweep's rows are written. How many (row, token) pairs that took.
-pub fn accumulate<K: Kept>(
-    level: CpuLevel,
-    embedding: &HostWeight,
-    sweep: &Sweep<K>,
-    rows: &[Row],
-    scale: f32,
-    dropped: f64,
-    soft: &mut [f32],
-) -> u64 {
-    let hidden = embedding.cols;
-    let plans = plan(sweep, rows, scale, dropped);
-    // Wide, for each task reads its part of every embedding; no sum depends on it.
-    let width = (hidden / rayon::current_num_threads()).next_multiple_of(embedding.block().max(64)).min(hidden);
-    assert!(soft.len() >= rows.len() * hidden);
-    let shared = Shared::new(soft);
-    let dense: usize = plans.iter().map(|plan| plan.dense.len() * TILE + 4 * plan.single.len()).sum();
-    parallel(hidden.div_ceil(width), dense * hidden, |task| {
-        let columns = task * width..hidden.min((task + 1) * width);
-        // SAFETY: these columns of soft belong to this task alone.
-        unsafe { columns_of(level, embedding, sweep, rows, scale, &plans, columns, shared) };
-    });
-    let tokens = |tile: usize| (sweep.vocab - tile * TILE).min(TILE);
-    plans.iter().enumerate().map(|(tile, plan)| (plan.dense.len() * tokens(tile) + plan.single.len()) as u64).sum()
-}
-
-/// Probability of a kept exponential of this tile, times scale.
-fn factor<K: Kept>(sweep: &Sweep<K>, rows: &[Row], row: usize, tile: usize, scale: f32) -> f32 {
-    (f64::from(sweep.marks(row)[tile].max - rows[row].max).exp() / rows[row].sum * f64::from(scale)) as f32
-}
-
-fn plan<K: Kept>(sweep: &Sweep<K>, rows: &[Row], scale: f32, dropped: f64) -> Vec<Plan> {
-    let mut plans: Vec<Plan> = (0..sweep.tiles()).map(|_| Plan::default()).collect();
-    let mut chosen: Vec<Vec<Choice>> = (0..rows.len()).map(|_| Vec::new()).collect();
-    let shared = Shared::new(&mut chosen);
-    parallel(rows.len(), rows.len() * sweep.vocab, |row| {
-        // SAFETY: this row's list belongs to this task alone.
-        let list = unsafe { &mut *shared.at(row) };
-        *list = choose(sweep, &rows[row], row, dropped);
-    });
-    for (row, list) in chosen.into_iter().enumerate() {
-        for (tile, choice) in list.into_iter().enumerate() {
-            match choice {
-                Choice::Dense => plans[tile].dense.push(row as u32),
-                Choice::These(tokens) => {
-                    let factor = factor(sweep, rows, row, tile, scale);
-                    let kept = sweep.kept(row);
-                    plans[tile].single.extend(
-                        tokens.into_iter().map(|token| (token, row as u32, factor * kept[token as usize].get())),
-                    );
-                }
-            }
-        }
-    }
-    plans.iter_mut().for_each(|plan| plan.single.sort_unstable_by_key(|&(token, row, _)| (token, row)));
-    plans
-}
-
-/// What one row wants of one tile.
+/// What a row wants of a segment.
 enum Choice {
-    Dense,
+    All,
     These(Vec<u32>),
 }
 
-/// A row's choice for each tile.
-fn choose<K: Kept>(sweep: &Sweep<K>, row: &Row, index: usize, dropped: f64) -> Vec<Choice> {
-    let (kept, runs) = (sweep.kept(index), sweep.runs(index));
-    let factors: Vec<f64> =
-        sweep.marks(index).iter().map(|mark| f64::from(mark.max - row.max).exp() / row.sum).collect();
-    if dropped == 0.0 {
-        return factors.iter().map(|_| Choice::Dense).collect();
-    }
-    let mass = |run: usize| factors[run * RUN / TILE] * f64::from(runs[run]);
-    let mut heights = Heights::default();
-    (0..runs.len()).for_each(|run| heights.add(mass(run)));
-    let least_run = heights.least(dropped / 2.0);
-    let tokens = |run: usize| (run * RUN..sweep.vocab.min((run + 1) * RUN)).map(|token| (token, kept[token].get()));
-    let mut heights = Heights::default();
-    for run in (0..runs.len()).filter(|&run| mass(run) >= least_run) {
-        let factor = factors[run * RUN / TILE];
-        tokens(run).for_each(|(_, p)| heights.add(factor * f64::from(p)));
-    }
-    let least = heights.least(dropped / 2.0);
-    let mut choices = Vec::with_capacity(factors.len());
-    for (tile, factor) in factors.iter().enumerate() {
-        let mut list = Vec::new();
-        let some = tile * (TILE / RUN)..runs.len().min((tile + 1) * (TILE / RUN));
-        for run in some.filter(|&run| mass(run) >= least_run) {
-            list.extend(tokens(run).filter(|&(_, p)| factor * f64::from(p) >= least).map(|(token, _)| token as u32));
-        }
-        choices.push(if list.len() > DENSE { Choice::Dense } else { Choice::These(list) });
-    }
-    choices
-}
-
-/// Sums of probabilities by their power of two.
-struct Heights([f64; 128]);
-
-impl Default for Heights {
-    fn default() -> Self {
-        Heights([0.0; 128])
-    }
-}
-
-impl Heights {
-    /// Entry k holds what lies in 2^-k .. 2^(1 - k), the last everything below.
-    fn add(&mut self, p: f64) {
-        let k = 1023_u64.saturating_sub(p.to_bits() >> 52).min(127);
-        self.0[k as usize] += p;
-    }
-
-    /// The largest power of two below which there is at most `mass`.
-    fn least(&self, mass: f64) -> f64 {
-        let mut below = 0.0;
-        for k in (0..128).rev() {
-            below += self.0[k];
-            if below > mass {
-                return if k == 127 { 0.0 } else { (-(k as f64)).exp2() };
-            }
-        }
-        0.0
-    }
-}
-
-/// # Safety
-/// Columns `columns` of all rows at `soft` are writable by this task alone.
-#[allow(clippy::too_many_arguments)]
-unsafe fn columns_of<K: Kept>(
-    level: CpuLevel,
-    embedding: &HostWeight,
-    sweep: &Sweep<K>,
-    rows: &[Row],
-    scale: f32,
-    plans: &[Plan],
-    columns: std::ops::Range<usize>,
-    soft: Shared,
-) {
-    let (hidden, width) = (embedding.cols, columns.len());
-    // SAFETY: the caller's promise.
-    let part =
-        |row: u32| unsafe { std::slice::from_raw_parts_mut(soft.at(row as usize * hidden + columns.start), width) };
-    (0..rows.len() as u32).for_each(|row| part(row).fill(0.0));
-    let mut one = vec![0.0; width];
-    let mut dense = Dense::new(width);
-    for (tile, plan) in plans.iter().enumerate() {
-        let first = tile * TILE;
-        if !plan.dense.is_empty() {
-            let n = (sweep.vocab - first).min(TILE);
-            let row = |i: usize, to: &mut [f32]| {
-                embedding.prefetch(first + i + AHEAD, columns.start, to.len());
-                embedding.decode(first + i, columns.start, to);
-            };
-            let factors: Vec<f32> =
-                plan.dense.iter().map(|&row| factor(sweep, rows, row as usize, tile, scale)).collect();
-            let kept = |i: usize| &sweep.kept(plan.dense[i] as usize)[first..first + n];
-            dense.product(level, &factors, kept, (n, &row), |i| part(plan.dense[i]));
-        }
-        for same in plan.single.chunk_by(|a, b| a.0 == b.0) {
-            embedding.decode(same[0].0 as usize, columns.start, &mut one);
-            same.iter().for_each(|&(_, to, p)| math::add_scaled(level, &one, p, part(to)));
-        }
-    }
-}
-
-/// Memory of dense products.
-struct Dense {
-    width: usize,
-    panel: Vec<u32>,
+/// Scratch memory for segments.
+pub struct Memory {
+    /// Embeddings, `[strips, tokens, STRIP]` in f32 or `[strips, tokens / 2, STRIP]` pairs in BF16.
     matrix: Vec<f32>,
-    p: Vec<f32>,
-    sums: Vec<f32>,
+    /// `[rows, SEGMENT]`: exponentials in BF16.
+    rounded: Vec<u16>,
+    choices: Vec<Choice>,
 }
 
-impl Dense {
-    fn new(width: usize) -> Self {
-        Dense { width, panel: Vec::new(), matrix: Vec::new(), p: Vec::new(), sums: Vec::new() }
+impl Memory {
+    /// For rows of `hidden` elements.
+    pub fn new(level: CpuLevel, rows: usize, hidden: usize, dropped: f64) -> Result<Memory> {
+        let words = SEGMENT * hidden.next_multiple_of(STRIP);
+        let (words, rounded) = match products(level, dropped) {
+            Some(_) => (words / 2, rows * SEGMENT),
+            None => (words, 0),
+        };
+        Ok(Memory {
+            matrix: zeroed(words, "embeddings of a segment")?,
+            rounded: vec![0; rounded],
+            choices: (0..rows).map(|_| Choice::These(Vec::new())).collect(),
+        })
+    }
+}
+
+/// How products are made: in BF16, or in f32.
+fn products(level: CpuLevel, dropped: f64) -> Option<Avx512Bf16> {
+    level.bf16().filter(|_| dropped > 0.0)
+}
+
+/// A soft embedding being made.
+pub struct Soft<'a> {
+    level: CpuLevel,
+    bf16: Option<Avx512Bf16>,
+    embedding: &'a HostWeight,
+    dropped: f64,
+    /// `[rows, hidden]`, relative to the rows' maxima.
+    out: &'a mut [f32],
+    sums: Shared<f32>,
+    matrix: Shared<f32>,
+    rounded: Shared<u16>,
+    choices: Shared<Choice>,
+    rows: usize,
+    /// Whether runs are unpacked as they come: the segment before needed it.
+    ahead: bool,
+    terms: u64,
+    /// Time on the clock, and the sum over threads of what is done beside other work.
+    time: Duration,
+    beside: AtomicU64,
+}
+
+impl<'a> Soft<'a> {
+    /// out `[rows, hidden]`. `dropped`: what may be left out, and zero for exact products.
+    pub fn new(
+        level: CpuLevel,
+        embedding: &'a HostWeight,
+        dropped: f64,
+        memory: &'a mut Memory,
+        out: &'a mut [f32],
+    ) -> Self {
+        out.fill(0.0);
+        Soft {
+            level,
+            bf16: products(level, dropped),
+            embedding,
+            dropped,
+            sums: Shared::new(out),
+            out,
+            matrix: Shared::new(&mut memory.matrix),
+            rounded: Shared::new(&mut memory.rounded),
+            rows: memory.choices.len(),
+            choices: Shared::new(&mut memory.choices),
+            ahead: false,
+            terms: 0,
+            time: Duration::ZERO,
+            beside: AtomicU64::new(0),
+        }
     }
 
-    /// `out(i) += factors[i] * kept(i) * matrix`, of whose n rows `row` makes one.
-    fn product<'a, 'b, K: Kept>(
-        &mut self,
-        level: CpuLevel,
-        factors: &[f32],
-        kept: impl Fn(usize) -> &'a [K],
-        (n, row): (usize, &impl Fn(usize, &mut [f32])),
-        out: impl Fn(usize) -> &'b mut [f32],
-    ) {
-        let (width, rows) = (self.width, factors.len());
-        if let (Some(token), Some(_)) = (level.bf16(), K::as_bf16(kept(0))) {
-            bf16::pack_with(level, n, width, row, &mut self.panel);
-            let x = |i: usize| (K::as_bf16(kept(i)).unwrap_or_default(), factors[i], out(i).as_mut_ptr());
-            // SAFETY: `width` elements of rows that are this task's alone.
-            unsafe { bf16::accumulate(token, &self.panel, (n, width), x, rows) };
-        } else {
-            self.sums.clear();
-            self.sums.resize(rows * width, 0.0);
-            let c = Rows { at: self.sums.as_mut_ptr(), stride: width };
-            self.matrix.resize(n * width, 0.0);
-            self.matrix.chunks_exact_mut(width).enumerate().for_each(|(i, to)| row(i, to));
-            self.p.resize(rows * n, 0.0);
-            for (i, (p, factor)) in self.p.chunks_exact_mut(n).zip(factors).enumerate() {
-                p.iter_mut().zip(kept(i)).for_each(|(p, kept)| *p = factor * kept.get());
+    /// Probabilities instead of exponentials, times `scale`. How long all of it took, and (row, token) pairs that it took.
+    pub fn finish(mut self, rows: &[Row], scale: f32) -> (Duration, u64) {
+        let clock = Instant::now();
+        rows_mut(self.out, self.embedding.cols, 1, |i, out| {
+            math::scale(self.level, out, (f64::from(scale) / rows[i].sum) as f32);
+        });
+        self.time += clock.elapsed();
+        let beside = Duration::from_nanos(self.beside.into_inner()) / rayon::current_num_threads() as u32;
+        (self.time + beside, self.terms)
+    }
+
+    /// # Safety
+    /// Nobody writes this row meanwhile; no two live borrows of it.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn row_of(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
+        // SAFETY: inside `[rows, hidden]`; the caller's promise.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.sums.at(row * self.embedding.cols + columns.start), columns.len())
+        }
+    }
+
+    /// Unpacks the embeddings of tokens `range`, which begin at an even place of their segment of `all` tokens.
+    fn unpack(&self, range: Range<usize>, all: usize) {
+        let (hidden, at) = (self.embedding.cols, range.start % SEGMENT);
+        let decode = |i: usize, to: &mut [f32]| self.embedding.decode(range.start + i, 0, to);
+        if self.bf16.is_some() {
+            // SAFETY: pairs of these tokens belong to this task alone, in memory of a segment.
+            unsafe {
+                let out = self.matrix.at(0).cast::<u32>();
+                bf16::pack_part(self.level, (range.len(), hidden), decode, (at / 2, all.div_ceil(2)), out);
             }
-            let (a, b) = (Rows { at: self.p.as_ptr(), stride: n }, Rows { at: self.matrix.as_ptr(), stride: width });
-            // SAFETY: `[rows, n]`, `[n, width]` and `[rows, width]`.
-            unsafe { gemm(level, (rows, width, n), a, b, c, false) };
-            for (i, sums) in self.sums.chunks_exact(width).enumerate().take(rows) {
-                math::add(level, sums, out(i));
+            return;
+        }
+        let mut row = vec![0.0; hidden];
+        for i in 0..range.len() {
+            decode(i, &mut row);
+            for (strip, row) in row.chunks(STRIP).enumerate() {
+                // SAFETY: as above.
+                let to = unsafe { self.matrix.at((strip * all + at + i) * STRIP) };
+                // SAFETY: as above.
+                unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), to, row.len()) };
             }
         }
+    }
+
+    /// Which tokens of a segment matter.
+    fn choose(&self, part: &Part) -> Choice {
+        if self.dropped == 0.0 {
+            return Choice::All;
+        }
+        let share = self.dropped / 2.0 * part.row.bound() * RUN as f64 / self.embedding.rows as f64;
+        let least = (share / RUN as f64) as f32;
+        let matters = |sum: f32| f64::from(sum) > share;
+        let all = || part.exponentials.chunks(RUN).zip(part.run_sums);
+        let runs = || (part.first..).step_by(RUN).zip(all()).filter(|(_, (_, sum))| matters(**sum));
+        if runs().map(|(_, (run, _))| math::count_above(self.level, run, least)).sum::<usize>() > DENSE {
+            return Choice::All;
+        }
+        let mut tokens = Vec::new();
+        for (first, (run, _)) in runs() {
+            tokens.extend((first..).zip(run).filter(|(_, e)| **e > least).map(|(token, _)| token as u32));
+        }
+        Choice::These(tokens)
+    }
+
+    /// The dense product for these rows.
+    fn product(&self, rows: &[usize], range: &Range<usize>, exponentials: &[f32]) {
+        let (hidden, n) = (self.embedding.cols, range.len());
+        parallel(hidden.div_ceil(STRIP), rows.len() * n * hidden, |strip| {
+            let first = strip * STRIP;
+            let columns = first..hidden.min(first + STRIP);
+            // SAFETY: these columns of the sums belong to this task alone; the segment is unpacked, and rows that take all
+            // tokens are rounded.
+            unsafe {
+                if let Some(token) = self.bf16 {
+                    let pairs = n.div_ceil(2) * STRIP;
+                    let packed = std::slice::from_raw_parts(self.matrix.at(strip * pairs).cast::<u32>(), pairs);
+                    let x = |i: usize| {
+                        let x = std::slice::from_raw_parts(self.rounded.at(rows[i] * SEGMENT), n);
+                        (x, 1.0, self.sums.at(rows[i] * hidden + first))
+                    };
+                    bf16::accumulate(token, packed, (n, columns.len()), x, rows.len());
+                } else {
+                    let b = Rows { at: self.matrix.at(strip * n * STRIP).cast_const(), stride: STRIP };
+                    for rows in rows.chunk_by(|a, b| a + 1 == *b) {
+                        let a = Rows { at: exponentials[rows[0] * STRIDE..].as_ptr(), stride: STRIDE };
+                        let c = Rows { at: self.sums.at(rows[0] * hidden + first), stride: hidden };
+                        gemm(self.level, (rows.len(), columns.len(), n), a, b, c, true);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Adds single tokens: (token, row, exponential), by token.
+    fn add(&self, singles: &[(u32, u32, f32)]) {
+        let (hidden, block) = (self.embedding.cols, self.embedding.block());
+        let width = (hidden / rayon::current_num_threads()).next_multiple_of(block).min(hidden);
+        parallel(hidden.div_ceil(width), 4 * singles.len() * hidden, |task| {
+            let columns = task * width..hidden.min((task + 1) * width);
+            let mut one = vec![0.0; columns.len()];
+            for same in singles.chunk_by(|a, b| a.0 == b.0) {
+                self.embedding.decode(same[0].0 as usize, columns.start, &mut one);
+                for &(_, row, e) in same {
+                    // SAFETY: these columns belong to this task alone.
+                    math::add_scaled(self.level, &one, e, unsafe { self.row_of(row as usize, columns.clone()) });
+                }
+            }
+        });
+    }
+
+    /// Counts time that a task spent since `clock`.
+    fn spent(&self, clock: Instant) {
+        self.beside.fetch_add(clock.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Visitor for Soft<'_> {
+    fn run(&self, range: Range<usize>, _: Rows<*const f32>) {
+        if self.ahead {
+            let clock = Instant::now();
+            let first = range.start / SEGMENT * SEGMENT;
+            self.unpack(range, (self.embedding.rows - first).min(SEGMENT));
+            self.spent(clock);
+        }
+    }
+
+    fn row(&self, index: usize, part: &Part) {
+        let (clock, exponentials) = (Instant::now(), part.exponentials);
+        if part.factor != 1.0 {
+            // SAFETY: this row belongs to this task alone.
+            math::scale(self.level, unsafe { self.row_of(index, 0..self.embedding.cols) }, part.factor as f32);
+        }
+        let choice = self.choose(part);
+        // SAFETY: as above.
+        unsafe {
+            if let (Some(_), Choice::All) = (self.bf16, &choice) {
+                let to = std::slice::from_raw_parts_mut(self.rounded.at(index * SEGMENT), exponentials.len());
+                bf16::round(self.level, exponentials, to);
+            }
+            *self.choices.at(index) = choice;
+        }
+        self.spent(clock);
+    }
+
+    fn segment(&mut self, range: Range<usize>, exponentials: &[f32]) {
+        let clock = Instant::now();
+        let (mut dense, mut singles) = (Vec::new(), Vec::new());
+        for row in 0..self.rows {
+            // SAFETY: no task is at work.
+            match unsafe { &*self.choices.at(row) } {
+                Choice::All => dense.push(row),
+                Choice::These(tokens) => {
+                    let e = |token: u32| exponentials[row * STRIDE + token as usize - range.start];
+                    singles.extend(tokens.iter().map(|&token| (token, row as u32, e(token))));
+                }
+            }
+        }
+        if !dense.is_empty() {
+            if !self.ahead {
+                parallel(range.len().div_ceil(RUN), range.len() * self.embedding.cols, |i| {
+                    let first = range.start + i * RUN;
+                    self.unpack(first..range.end.min(first + RUN), range.len());
+                });
+            }
+            self.product(&dense, &range, exponentials);
+        }
+        self.ahead = !dense.is_empty();
+        singles.sort_unstable_by_key(|&(token, row, _)| (token, row));
+        self.add(&singles);
+        self.terms += (dense.len() * range.len() + singles.len()) as u64;
+        self.time += clock.elapsed();
     }
 }
 
 /// `out = softmax(logits) * embedding * scale`, logits `[rows, vocab]` in host memory.
-pub fn of_logits<K: Kept>(
+pub fn of_logits(
     level: CpuLevel,
     embedding: &HostWeight,
     logits: &[f32],
@@ -261,20 +307,19 @@ pub fn of_logits<K: Kept>(
     scale: f32,
     dropped: f64,
     out: &mut [f32],
-) -> crate::error::Result<()> {
+) -> Result<()> {
     let (vocab, hidden) = (embedding.rows, embedding.cols);
-    let group = rows.min(super::head::GROUP_BYTES / (vocab.max(TILE) * size_of::<K>())).max(1);
-    let mut sweep = Sweep::<K>::new(group, vocab, true)?;
-    for first in (0..rows).step_by(group) {
-        let n = (rows - first).min(group);
-        let fill = |range: std::ops::Range<usize>, to: &mut [f32]| {
-            for (i, to) in to.chunks_exact_mut(TILE).enumerate() {
-                to[..range.len()].copy_from_slice(&logits[(first + i) * vocab..][range.clone()]);
-            }
-        };
-        sweep.run(level, n, 16, &std::sync::atomic::AtomicBool::new(false), fill, |_, _| {})?;
-        let statistics: Vec<Row> = (0..n).map(|row| sweep.row(row)).collect();
-        accumulate(level, embedding, &sweep, &statistics, scale, dropped, &mut out[first * hidden..][..n * hidden]);
-    }
+    let mut memory = Memory::new(level, rows, hidden, dropped)?;
+    let mut soft = Soft::new(level, embedding, dropped, &mut memory, &mut out[..rows * hidden]);
+    let mut sweep = Sweep::new(rows, vocab)?;
+    let fill = |range: Range<usize>, to: Rows<*mut f32>| {
+        for (row, logits) in logits.chunks_exact(vocab).enumerate().take(rows) {
+            let from = &logits[range.clone()];
+            // SAFETY: the sweep gives each run of tokens to one task.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.at.add(row * to.stride), from.len()) };
+        }
+    };
+    sweep.run(level, 16, &AtomicBool::new(false), fill, &mut soft)?;
+    soft.finish(&sweep.rows, scale);
     Ok(())
 }

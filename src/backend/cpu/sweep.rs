@@ -1,12 +1,13 @@
-//! One sweep over the vocabulary, tile by tile, each tile by one task on its own:
+//! One sweep over the vocabulary, segment by segment, for all rows at once:
 //!
 //! ```text
-//! logits l = (softcap(x E^T) + bias) / T
-//! per row: maximum m of the tile, argmax; sums of exp(l - m) and of exp(l - m) (l - m); the sum of each run of 64 tokens
-//! exp(l - m) itself, where the soft embedding will need it
+//! by runs of 64 tokens    logits l = (softcap(x E^T) + bias) / T
+//! by rows                 maximum m so far, argmax; sums of exp(l - m) and of exp(l - m) (l - m); the sum of each run
+//! by columns              what the caller makes of exp(l - m): the soft embedding
 //! ```
 //!
-//! No tile waits for another, and [`Sweep::row`] folds their sums in ascending order.
+//! A row's sums go through the segments in ascending order, and change with m; threads share runs, then rows, then columns.
+//! So memory is that of a segment, each weight is unpacked once, and no result depends on threads.
 
 use super::gemm::Rows;
 use super::int8::Which;
@@ -15,238 +16,227 @@ use super::matmul::{Operand, RowRange, TILE_ROWS, tile_product};
 use super::parallel::{Shared, parallel};
 use crate::backend::HeadParams;
 use crate::backend::host_weight::{HostWeight, zeroed};
-use crate::cpu_level::{CpuLevel, leveled};
+use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
-use crate::quant::bf16;
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Tokens of a tile.
-pub const TILE: usize = 512;
-/// Tokens of a run; the width of a weight tile, so that a run is recomputed by one tile product.
+/// Tokens of a segment: enough to share between many threads; the exponentials of 256 rows are 1 MB.
+pub const SEGMENT: usize = 1024;
+/// Tokens of a run; the width of a weight tile, so that a run is computed, and computed again, by one tile product.
 pub const RUN: usize = TILE_ROWS;
-/// The tempered logit of a banned token: its exponential is 0 beside any other. Finite, so that sums of a tile in which
-/// every token is banned stay numbers; such a tile weighs nothing beside others.
+/// The tempered logit of a banned token: its exponential is 0 beside any other. Finite, so that sums of a segment in which
+/// every token is banned stay numbers; such a segment weighs nothing beside others.
 pub const NEVER: f32 = -1e38;
 
-/// What a tile leaves behind for a row. Exponentials are relative to `max`.
-#[derive(Clone, Copy, Default)]
-pub struct Mark {
-    pub max: f32,
-    sum: f32,
-    weighted: f32,
-    argmax: u32,
-}
+/// From one row of logits to the next: rows that are a power of two apart would share cache sets.
+pub const STRIDE: usize = SEGMENT + 16;
 
-/// A row over all tiles. `sum` and `weighted` are relative to `max`.
+/// A row over the tokens so far. Sums are relative to `max`.
+#[derive(Clone, Copy)]
 pub struct Row {
+    /// No logit so far is larger.
     pub max: f32,
     pub sum: f64,
     pub weighted: f64,
+    /// What `sum` will be in the end, at least, as far as is known from the start.
+    least: f64,
+    /// The largest logit, and where it is.
+    best: f32,
     pub argmax: u32,
 }
 
-/// How exponentials are kept: in 16 bits, or exactly.
-pub trait Kept: Copy + Default + Send + Sync + 'static {
-    fn pack(level: CpuLevel, from: &[f32], to: &mut [Self]);
-    fn get(self) -> f32;
-    /// `x`, where it is in BF16.
-    fn as_bf16(_x: &[Self]) -> Option<&[u16]> {
-        None
-    }
-}
+impl Row {
+    const NONE: Row = Row { max: f32::MIN, sum: 0.0, weighted: 0.0, least: 0.0, best: f32::MIN, argmax: 0 };
 
-impl Kept for f32 {
-    fn pack(_: CpuLevel, from: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(from);
+    /// A row in which some token has this logit.
+    pub fn with(logit: f32) -> Row {
+        Row { max: logit, least: 1.0, ..Row::NONE }
     }
-    #[inline(always)]
-    fn get(self) -> f32 {
-        self
-    }
-}
 
-/// BF16: relative error up to 2^-9.
-impl Kept for u16 {
-    fn pack(level: CpuLevel, from: &[f32], to: &mut [u16]) {
-        pack_bf16(level, from, to);
+    /// A lower bound of the sum over all tokens.
+    pub fn bound(&self) -> f64 {
+        self.sum.max(self.least)
     }
-    #[inline(always)]
-    fn get(self) -> f32 {
-        f32::from_bits(u32::from(self) << 16)
-    }
-    fn as_bf16(x: &[u16]) -> Option<&[u16]> {
-        Some(x)
-    }
-}
 
-leveled! {
-    fn pack_bf16(from: &[f32], to: &mut [u16]) {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = bf16::from_f32(from);
+    /// Makes sums relative to a larger maximum; what they are multiplied with.
+    fn raise(&mut self, max: f32) -> f64 {
+        if max <= self.max {
+            return 1.0;
         }
+        let shift = f64::from(self.max) - f64::from(max);
+        let factor = shift.exp();
+        self.weighted = if factor > 0.0 { factor * (self.weighted + shift * self.sum) } else { 0.0 };
+        self.sum *= factor;
+        self.least *= factor;
+        self.max = max;
+        factor
+    }
+
+    /// Adds a segment's logits, which become exponentials; the sums of its runs, and what older sums were multiplied with.
+    fn add(&mut self, level: CpuLevel, first: usize, logits: &mut [f32], run_sums: &mut [f32]) -> f64 {
+        let largest = math::max(level, logits);
+        if largest > self.best {
+            self.best = largest;
+            self.argmax = (first + logits.iter().position(|&l| l == largest).unwrap_or(0)) as u32;
+        }
+        let factor = self.raise(largest);
+        for (run, run_sum) in logits.chunks_mut(RUN).zip(run_sums) {
+            let (sum, weighted) = math::exp_sums(level, run, self.max);
+            *run_sum = sum;
+            self.sum += f64::from(sum);
+            self.weighted += f64::from(weighted);
+        }
+        factor
     }
 }
 
-/// Everything a sweep over `rows` rows keeps.
-pub struct Sweep<K> {
-    pub rows: usize,
-    pub vocab: usize,
-    /// `[rows, tiles]`.
-    marks: Vec<Mark>,
-    /// `[rows, runs]`: sums of the runs.
+/// Who makes something of a sweep. Nothing has to.
+pub trait Visitor: Sync {
+    /// Logits of tokens `range`, a run, for all rows. From many threads.
+    fn run(&self, _range: Range<usize>, _logits: Rows<*const f32>) {}
+    /// A row has a segment more. From many threads, each row from one.
+    fn row(&self, _index: usize, _part: &Part) {}
+    /// All rows have been there: the exponentials of tokens `range`, `[rows, STRIDE]`.
+    fn segment(&mut self, _range: Range<usize>, _exponentials: &[f32]) {}
+}
+
+impl Visitor for () {}
+
+/// What a segment adds to a row.
+pub struct Part<'a> {
+    /// With this segment.
+    pub row: &'a Row,
+    /// What sums before it are multiplied with now.
+    pub factor: f64,
+    /// Its first token.
+    pub first: usize,
+    /// Relative to the row's maximum.
+    pub exponentials: &'a [f32],
+    /// Their sums, by runs.
+    pub run_sums: &'a [f32],
+}
+
+/// What a sweep finds out about its rows.
+pub struct Sweep {
+    pub rows: Vec<Row>,
+    vocab: usize,
+    /// `[rows, runs]`: sums of the runs, relative to `maxima`.
     runs: Vec<f32>,
-    /// `[rows, stride]`: exponentials; none where nobody needs them.
-    kept: Vec<K>,
-    stride: usize,
+    /// `[rows, segments]`.
+    maxima: Vec<f32>,
+    /// `[rows, STRIDE]`: logits of a segment, then their exponentials.
+    logits: Vec<f32>,
 }
 
-thread_local! {
-    static LOGITS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-impl<K: Kept> Sweep<K> {
-    /// Memory for up to `rows` rows; `keep` the exponentials.
-    pub fn new(rows: usize, vocab: usize, keep: bool) -> Result<Self> {
-        // Rows that are a power of two apart would share cache sets.
-        let stride = if keep { vocab.next_multiple_of(TILE) + 32 } else { 0 };
-        let mut kept = Vec::new();
-        let bytes = rows * stride * size_of::<K>();
-        kept.try_reserve_exact(rows * stride).map_err(|_| Error::OutOfMemory { bytes, what: "probabilities" })?;
-        kept.resize(rows * stride, K::default());
+impl Sweep {
+    /// Memory for `rows` rows.
+    pub fn new(rows: usize, vocab: usize) -> Result<Self> {
         Ok(Sweep {
-            rows,
+            rows: vec![Row::NONE; rows],
             vocab,
-            marks: vec![Mark::default(); rows * vocab.div_ceil(TILE)],
             runs: zeroed(rows * vocab.div_ceil(RUN), "sums of the draw")?,
-            kept,
-            stride,
+            maxima: zeroed(rows * vocab.div_ceil(SEGMENT), "sums of the draw")?,
+            logits: zeroed(rows * STRIDE, "logits")?,
         })
     }
 
-    /// Sweeps over `rows` rows. `fill` makes the logits of a range of tokens, `[rows, TILE]`, of which a row of multiply-adds
-    /// costs `cost`; `visit` sees them before they become exponentials.
+    /// Sweeps once. `fill` makes the logits of a run of tokens for all rows, of which one costs `cost` multiply-adds.
     pub fn run(
         &mut self,
         level: CpuLevel,
-        rows: usize,
         cost: usize,
         cancel: &AtomicBool,
-        fill: impl Fn(Range<usize>, &mut [f32]) + Sync + Send,
-        visit: impl Fn(Range<usize>, &[f32]) + Sync + Send,
+        fill: impl Fn(Range<usize>, Rows<*mut f32>) + Sync + Send,
+        visitor: &mut impl Visitor,
     ) -> Result<()> {
-        self.rows = rows;
-        let (vocab, tiles, runs) = (self.vocab, self.tiles(), self.vocab.div_ceil(RUN));
-        let (marks, run_sums, kept) =
-            (Shared::new(&mut self.marks), Shared::new(&mut self.runs), Shared::new(&mut self.kept));
-        let (stride, keep) = (self.stride, self.stride > 0);
-        parallel(tiles, rows * vocab * cost, |tile| {
-            if cancel.load(Ordering::Relaxed) {
-                return;
-            }
-            let range = tile * TILE..vocab.min((tile + 1) * TILE);
-            LOGITS.with_borrow_mut(|logits| {
-                logits.resize(logits.len().max(rows * TILE), 0.0);
-                let logits = &mut logits[..rows * TILE];
-                fill(range.clone(), logits);
-                visit(range.clone(), logits);
-                for (row, logits) in logits.chunks_exact_mut(TILE).enumerate() {
-                    let logits = &mut logits[..range.len()];
-                    // SAFETY: what this tile leaves for this row belongs to this task alone.
-                    unsafe {
-                        let sums = std::slice::from_raw_parts_mut(
-                            run_sums.at(row * runs + range.start / RUN),
-                            range.len().div_ceil(RUN),
-                        );
-                        *marks.at(row * tiles + tile) = mark(level, range.start, logits, sums);
-                        if keep {
-                            let to = kept.at(row * stride + range.start);
-                            K::pack(level, logits, std::slice::from_raw_parts_mut(to, range.len()));
-                        }
-                    }
+        let (vocab, rows) = (self.vocab, self.rows.len());
+        for first in (0..vocab).step_by(SEGMENT) {
+            let range = first..vocab.min(first + SEGMENT);
+            let logits = Shared::new(&mut self.logits);
+            let seen = &*visitor;
+            parallel(range.len().div_ceil(RUN), rows * range.len() * cost, |i| {
+                if cancel.load(Ordering::Relaxed) {
+                    return;
                 }
+                let from = first + i * RUN;
+                let range = from..range.end.min(from + RUN);
+                // SAFETY: these columns belong to this task alone.
+                let at = unsafe { logits.at(i * RUN) };
+                fill(range.clone(), Rows { at, stride: STRIDE });
+                seen.run(range, Rows { at, stride: STRIDE });
             });
-        });
-        if cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
-    }
-
-    pub fn tiles(&self) -> usize {
-        self.vocab.div_ceil(TILE)
-    }
-
-    pub fn marks(&self, row: usize) -> &[Mark] {
-        &self.marks[row * self.tiles()..][..self.tiles()]
-    }
-
-    /// The sums of a row's runs, each relative to the maximum of its tile.
-    pub fn runs(&self, row: usize) -> &[f32] {
-        let runs = self.vocab.div_ceil(RUN);
-        &self.runs[row * runs..][..runs]
-    }
-
-    /// A row's exponentials, each relative to the maximum of its tile.
-    pub fn kept(&self, row: usize) -> &[K] {
-        &self.kept[row * self.stride..][..self.vocab]
-    }
-
-    /// The statistics of a row.
-    pub fn row(&self, row: usize) -> Row {
-        let marks = self.marks(row);
-        let best = marks.iter().fold(&marks[0], |best, mark| if mark.max > best.max { mark } else { best });
-        let (mut sum, mut weighted) = (0.0, 0.0);
-        for mark in marks {
-            let shift = f64::from(mark.max - best.max);
-            let factor = shift.exp();
-            sum += factor * f64::from(mark.sum);
-            if factor > 0.0 {
-                weighted += factor * (f64::from(mark.weighted) + shift * f64::from(mark.sum));
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
             }
+            self.statistics(level, range.clone(), seen);
+            visitor.segment(range, &self.logits);
         }
-        Row { max: best.max, sum, weighted, argmax: best.argmax }
+        Ok(())
+    }
+
+    /// Adds tokens `range` to every row.
+    fn statistics(&mut self, level: CpuLevel, range: Range<usize>, visitor: &impl Visitor) {
+        let (runs, segments) = (self.vocab.div_ceil(RUN), self.vocab.div_ceil(SEGMENT));
+        let (logits, run_sums) = (Shared::new(&mut self.logits), Shared::new(&mut self.runs));
+        let (rows, maxima) = (Shared::new(&mut self.rows), Shared::new(&mut self.maxima));
+        // An exponential costs as much as some 16 multiply-adds.
+        parallel(self.rows.len(), self.rows.len() * range.len() * 16, |i| {
+            // SAFETY: what belongs to this row belongs to this task alone.
+            let (row, logits, run_sums) = unsafe {
+                (
+                    &mut *rows.at(i),
+                    std::slice::from_raw_parts_mut(logits.at(i * STRIDE), range.len()),
+                    std::slice::from_raw_parts_mut(
+                        run_sums.at(i * runs + range.start / RUN),
+                        range.len().div_ceil(RUN),
+                    ),
+                )
+            };
+            let factor = row.add(level, range.start, logits, run_sums);
+            // SAFETY: as above.
+            unsafe { *maxima.at(i * segments + range.start / SEGMENT) = row.max };
+            visitor.row(i, &Part { row, factor, first: range.start, exponentials: logits, run_sums });
+        });
+    }
+
+    /// The sums of a row's runs, relative to the row's maximum.
+    pub fn masses(&self, row: usize) -> impl Iterator<Item = f64> {
+        let (runs, segments) = (self.vocab.div_ceil(RUN), self.vocab.div_ceil(SEGMENT));
+        let (sums, maxima) = (&self.runs[row * runs..][..runs], &self.maxima[row * segments..][..segments]);
+        let max = f64::from(self.rows[row].max);
+        sums.chunks(SEGMENT / RUN).zip(maxima).flat_map(move |(sums, &at)| {
+            let factor = (f64::from(at) - max).exp();
+            sums.iter().map(move |&sum| f64::from(sum) * factor)
+        })
     }
 }
 
-/// Makes exponentials of a row's logits of tokens `first..`.
-fn mark(level: CpuLevel, first: usize, logits: &mut [f32], run_sums: &mut [f32]) -> Mark {
-    let max = math::max(level, logits);
-    let argmax = (first + logits.iter().position(|&l| l == max).unwrap_or(0)) as u32;
-    let mut mark = Mark { max, sum: 0.0, weighted: 0.0, argmax };
-    for (run, sum) in logits.chunks_mut(RUN).zip(run_sums) {
-        let weighted;
-        (*sum, weighted) = math::exp_sums(level, run, max);
-        mark.sum += *sum;
-        mark.weighted += weighted;
-    }
-    mark
-}
-
-/// `out[rows, TILE]` = tempered logits of tokens `range`, for the rows of `which`.
-pub fn tile_logits(
+/// Tempered logits of tokens `range`, at most a run, for all rows of x.
+///
+/// # Safety
+/// `rows` rows of `range.len()` elements at `out` are writable by this task alone.
+pub unsafe fn run_logits(
     level: CpuLevel,
     table: &HostWeight,
     x: &Operand,
-    which: Range<usize>,
+    rows: Which,
     range: Range<usize>,
     params: &HeadParams,
-    out: &mut [f32],
+    out: Rows<*mut f32>,
 ) {
-    assert!(out.len() >= which.len() * TILE);
-    for j in (0..range.len()).step_by(RUN) {
-        let part = RowRange::new(table, range.start + j, (range.len() - j).min(RUN));
-        // SAFETY: columns j..j + part.n of out, as asserted.
-        unsafe {
-            let out = Rows { at: out.as_mut_ptr().add(j), stride: TILE };
-            tile_product(level, part, x, Which::From(which.start, which.len()), out);
-        }
-    }
-    for row in out.chunks_exact_mut(TILE).take(which.len()) {
-        temper(level, &mut row[..range.len()], range.start, params);
+    let n = rows.len();
+    // SAFETY: the caller's promise.
+    unsafe { tile_product(level, RowRange::new(table, range.start, range.len()), x, rows, out) };
+    for i in 0..n {
+        // SAFETY: the caller's promise; the product has written them all.
+        let row = unsafe { std::slice::from_raw_parts_mut(out.at.add(i * out.stride), range.len()) };
+        temper(level, row, range.start, params);
     }
 }
 
 /// Soft cap, temperature and bias for the logits of tokens `first..`.
-pub fn temper(level: CpuLevel, logits: &mut [f32], first: usize, params: &HeadParams) {
+fn temper(level: CpuLevel, logits: &mut [f32], first: usize, params: &HeadParams) {
     if let Some(cap) = params.softcap {
         math::softcap(level, logits, cap);
     }

@@ -50,7 +50,7 @@ pub enum Which<'a> {
 }
 
 impl Which<'_> {
-    fn len(self) -> usize {
+    pub fn len(self) -> usize {
         match self {
             Which::From(_, n) => n,
             Which::These(rows) => rows.len(),
