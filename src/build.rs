@@ -24,18 +24,21 @@ fn main() {
 
 fn cuda() {
     println!("cargo:rerun-if-changed=cuda");
-    println!("cargo:rerun-if-changed=target/cuda/fatbin/sources");
     println!("cargo:rerun-if-env-changed=DGEMMA_NVCC");
     let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the package is"));
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says where to write"));
     let sources = units::sources(&root.join("cuda")).expect("the folder cuda/ is part of the package");
     let prebuilt = root.join("target/cuda/fatbin");
+    // Named only where it is: a missing file would make every build a new one. Who makes it touches this file.
+    if prebuilt.join("sources").is_file() {
+        println!("cargo:rerun-if-changed=target/cuda/fatbin/sources");
+    }
     let images = if units::made_of(&prebuilt, &sources) {
         Some(prebuilt)
     } else {
         compiler().map(|nvcc| {
             let folder = out.join("fatbin");
-            units::compile(&nvcc, &root.join("cuda"), &folder, &units::ALL_TARGETS).unwrap_or_else(|e| panic!("{e}"));
+            units::compile(&nvcc, &root.join("cuda"), &folder).unwrap_or_else(|e| panic!("{e}"));
             folder
         })
     };
@@ -43,10 +46,10 @@ fn cuda() {
     for (name, path) in &sources {
         let _ = writeln!(text, "    ({name:?}, include_str!({path:?})),");
     }
-    text += "];\npub static FATBINS: &[(&str, &[u8])] = &[\n";
+    text += "];\npub static FATBINS: &[(&str, &Aligned<[u8]>)] = &[\n";
     for unit in images.iter().flat_map(|_| units::units()) {
         let path: PathBuf = images.as_deref().unwrap_or(Path::new("")).join(format!("{}.fatbin", unit.name()));
-        let _ = writeln!(text, "    ({:?}, include_bytes!({path:?})),", unit.name());
+        let _ = writeln!(text, "    ({:?}, &Aligned(*include_bytes!({path:?}))),", unit.name());
     }
     text += "];\n";
     std::fs::write(out.join("cuda_kernels.rs"), text).expect("OUT_DIR can be written");

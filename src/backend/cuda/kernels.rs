@@ -2,11 +2,11 @@
 //! Modules are loaded when the first of their kernels is asked for.
 
 use super::driver::{Device, Function, Module};
-use super::units::{OPTIONS, Unit};
+use super::units::{self, OPTIONS, Unit};
 use crate::error::{Error, Result};
 use cudarc::nvrtc::sys as nvrtc;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_int};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -14,6 +14,10 @@ use std::ptr::{null, null_mut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 mod embedded {
+    /// The driver reads images in place, as words.
+    #[repr(align(64))]
+    pub struct Aligned<T: ?Sized>(pub T);
+
     include!(concat!(env!("OUT_DIR"), "/cuda_kernels.rs"));
 }
 
@@ -63,8 +67,13 @@ impl Kernels {
 fn image(device: &Device, unit: Unit) -> Result<std::borrow::Cow<'static, [u8]>> {
     let name = unit.name();
     if let Some((_, fatbin)) = embedded::FATBINS.iter().find(|(of, _)| *of == name) {
-        return Ok((*fatbin).into());
+        return Ok(fatbin.0.into());
     }
+    compiled_here(device, unit)
+}
+
+/// A unit's code for this device, by NVRTC or from the cache.
+fn compiled_here(device: &Device, unit: Unit) -> Result<std::borrow::Cow<'static, [u8]>> {
     // SAFETY: looks for a library, and calls nothing in it.
     if !unsafe { nvrtc::is_culib_present() } {
         let what = "this build has no compiled kernels, and libnvrtc.so is not there to make them; \
@@ -94,38 +103,8 @@ fn options(unit: Unit, major: c_int, minor: c_int) -> Vec<String> {
 
 /// The file of a unit with all that it includes, once each: one text, since NVRTC has no folders.
 pub fn source(unit: Unit) -> Result<String> {
-    fn add(name: &str, unit: Unit, seen: &mut HashSet<String>, out: &mut String) -> Result<()> {
-        let Some((_, text)) = embedded::SOURCES.iter().find(|(of, _)| *of == name) else {
-            return Err(Error::Internal(format!("cuda/{name} is not embedded")));
-        };
-        if !seen.insert(name.to_owned()) {
-            return Ok(());
-        }
-        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-        for line in text.lines() {
-            let Some(rest) = line.strip_prefix("#include ") else {
-                if line != "#pragma once" {
-                    out.push_str(line);
-                    out.push('\n');
-                }
-                continue;
-            };
-            let file = match rest.trim().trim_matches('"') {
-                "FORMAT_FILE" => format!("{}.cuh", unit.format.unwrap_or_default()),
-                file => file.to_owned(),
-            };
-            let path = match file.strip_prefix("../") {
-                Some(above) => above.to_owned(),
-                None if folder.is_empty() => file,
-                None => format!("{folder}/{file}"),
-            };
-            add(&path, unit, seen, out)?;
-        }
-        Ok(())
-    }
-    let mut out = String::new();
-    add(&format!("{}.cu", unit.file), unit, &mut HashSet::new(), &mut out)?;
-    Ok(out)
+    let file = |name: &str| embedded::SOURCES.iter().find(|(of, _)| *of == name).map(|(_, text)| *text);
+    units::joined(unit, &file).map_err(Error::Internal)
 }
 
 /// Where an image of this source is kept: `$XDG_CACHE_HOME/dgemma`, or `~/.cache/dgemma`.
@@ -224,5 +203,57 @@ mod tests {
                 assert_eq!(text.matches(&format!("struct {format} ")).count(), 1, "{}", unit.name());
             }
         }
+    }
+
+    /// The bytes of the image that this thread gave the stand-in driver last, and their hash; `None` on a real driver.
+    fn seen_by_the_standin() -> Option<(usize, u64)> {
+        // SAFETY: a terminated name; the library is loaded already.
+        let library = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) };
+        // SAFETY: looks for a symbol.
+        let found = unsafe { libc::dlsym(library, c"standin_image".as_ptr()) };
+        if library.is_null() || found.is_null() {
+            return None;
+        }
+        // SAFETY: the signature in tests/cuda/standin/driver.cpp.
+        let seen: unsafe extern "C" fn(*mut u64) -> usize = unsafe { std::mem::transmute(found) };
+        let mut hash = 0;
+        // SAFETY: it writes one number.
+        let bytes = unsafe { seen(&mut hash) };
+        Some((bytes, hash))
+    }
+
+    fn fnv(bytes: &[u8]) -> u64 {
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+    }
+
+    /// Every embedded image is taken by the driver, whole; and every source by the run-time compiler, where there is one.
+    #[test]
+    fn images_reach_the_driver_whole() {
+        if super::super::devices().is_empty() {
+            assert!(std::env::var_os("DGEMMA_REQUIRE_CUDA").is_none_or(|v| v != "1"), "a CUDA device is required");
+            eprintln!("skipped: images_reach_the_driver_whole: no CUDA device");
+            return;
+        }
+        let device = Device::open(0).unwrap();
+        // SAFETY: looks for a library, and calls nothing in it.
+        let nvrtc = unsafe { nvrtc::is_culib_present() };
+        assert!(embedded() || nvrtc, "neither embedded kernels nor NVRTC: nothing to load");
+        let load = |unit: Unit, image: &[u8]| {
+            device.load(image).unwrap_or_else(|e| panic!("{}: {e}", unit.name()));
+            if let Some(seen) = seen_by_the_standin() {
+                assert_eq!(seen, (image.len(), fnv(image)), "{}", unit.name());
+            }
+        };
+        for unit in units() {
+            if embedded() {
+                let image = image(&device, unit).unwrap();
+                assert_eq!(image.as_ptr() as usize % 64, 0, "{}: the driver reads words", unit.name());
+                load(unit, &image);
+            }
+            if nvrtc {
+                load(unit, &compiled_here(&device, unit).unwrap());
+            }
+        }
+        println!("{} units: embedded {}, by NVRTC {nvrtc}", units().count(), embedded());
     }
 }

@@ -2,9 +2,11 @@
 //! compiles at run time where it has to), its build script and `cargo xtask cuda`, so it needs nothing but std.
 #![allow(dead_code)] // each of the three uses its part
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Kernels that no tensor format enters.
 pub const PLAIN: [&str; 10] = [
@@ -13,6 +15,7 @@ pub const PLAIN: [&str; 10] = [
     "experts_combine",
     "head_statistics",
     "kv_append",
+    "peak",
     "quantize",
     "rms_norm",
     "rope",
@@ -51,6 +54,48 @@ pub fn units() -> impl Iterator<Item = Unit> {
     PLAIN.iter().map(|file| Unit { file, format: None }).chain(per_format)
 }
 
+/// The text of a unit's file with all that it includes, once each and without `#include` lines. `file` gives the text of a
+/// file of `cuda/` by its name relative to it.
+pub fn joined<'a>(unit: Unit, file: &dyn Fn(&str) -> Option<&'a str>) -> Result<String, String> {
+    let mut out = String::new();
+    join(&format!("{}.cu", unit.file), unit, file, &mut HashSet::new(), &mut out)?;
+    Ok(out)
+}
+
+fn join<'a>(
+    name: &str,
+    unit: Unit,
+    file: &dyn Fn(&str) -> Option<&'a str>,
+    seen: &mut HashSet<String>,
+    out: &mut String,
+) -> Result<(), String> {
+    let text = file(name).ok_or_else(|| format!("there is no cuda/{name}"))?;
+    if !seen.insert(name.to_owned()) {
+        return Ok(());
+    }
+    let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+    for line in text.lines() {
+        let Some(rest) = line.strip_prefix("#include ") else {
+            if line != "#pragma once" {
+                out.push_str(line);
+                out.push('\n');
+            }
+            continue;
+        };
+        let included = match rest.trim().trim_matches('"') {
+            "FORMAT_FILE" => format!("{}.cuh", unit.format.unwrap_or_default()),
+            included => included.to_owned(),
+        };
+        let path = match included.strip_prefix("../") {
+            Some(above) => above.to_owned(),
+            None if folder.is_empty() => included,
+            None => format!("{folder}/{included}"),
+        };
+        join(&path, unit, file, seen, out)?;
+    }
+    Ok(())
+}
+
 /// The files of `cuda/`, as (name relative to it, path), sorted.
 pub fn sources(folder: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
     let mut all = Vec::new();
@@ -85,22 +130,49 @@ pub fn note_sources(folder: &Path, sources: &[(String, PathBuf)]) -> Result<(), 
     std::fs::write(&file, fingerprint(sources)).map_err(|e| format!("{}: {e}", file.display()))
 }
 
-/// Compiles every unit to `<name>.fatbin` in `folder`, with as many compilers at a time as there are cores.
-pub fn compile(nvcc: &Path, cuda: &Path, folder: &Path, targets: &[&str]) -> Result<(), String> {
+/// Compiles every unit to `<name>.fatbin` in `folder`, with as many compilers at a time as there are cores; what the compiler
+/// says of each entry goes to `<name>.txt`. Units whose sources have not changed since are left alone (`<name>.source`);
+/// how many were compiled.
+pub fn compile(nvcc: &Path, cuda: &Path, folder: &Path) -> Result<usize, String> {
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let read = |(name, path): (String, PathBuf)| match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((name, text)),
+        Err(e) => Err(format!("{}: {e}", path.display())),
+    };
+    let files = sources(cuda).map_err(|e| format!("{}: {e}", cuda.display()))?;
+    let files: Vec<(String, String)> = files.into_iter().map(read).collect::<Result<_, _>>()?;
+    let text = |name: &str| files.iter().find(|(of, _)| of == name).map(|(_, text)| text.as_str());
+    let compiled = AtomicUsize::new(0);
     in_parallel(units().collect(), |unit| {
-        let mut command = Command::new(nvcc);
-        command.args(["-fatbin", "-O3", "-compress-mode=size", "-I"]).arg(cuda).args(OPTIONS);
-        for target in targets {
-            command.arg("-gencode").arg(format!("arch=compute_{target},code=sm_{target}"));
+        let made_of = format!("// {OPTIONS:?} {ALL_TARGETS:?}\n{}", joined(unit, &text)?);
+        let beside = |ending: &str| folder.join(format!("{}.{ending}", unit.name()));
+        let is = |ending: &str| beside(ending).is_file();
+        if is("fatbin") && is("txt") && std::fs::read_to_string(beside("source")).is_ok_and(|before| before == made_of)
+        {
+            return Ok(());
         }
-        if let Some(last) = targets.last() {
-            command.arg("-gencode").arg(format!("arch=compute_{last},code=compute_{last}"));
-        }
-        command.args(unit.format.map(|f| format!("-DFORMAT={f}")));
-        command.arg("-o").arg(folder.join(unit.name() + ".fatbin")).arg(cuda.join(unit.file).with_extension("cu"));
-        run(&mut command).map(|_| ())
-    })
+        let said = compile_unit(nvcc, cuda, unit, &beside("fatbin"))?;
+        compiled.fetch_add(1, Ordering::Relaxed);
+        let write = |ending: &str, text: String| {
+            std::fs::write(beside(ending), text).map_err(|e| format!("{}: {e}", beside(ending).display()))
+        };
+        write("txt", said)?;
+        write("source", made_of) // last: it says that the others are whole
+    })?;
+    Ok(compiled.into_inner())
+}
+
+/// Compiles a unit for all architectures; what the compiler says, with registers and memory of each entry.
+fn compile_unit(nvcc: &Path, cuda: &Path, unit: Unit, to: &Path) -> Result<String, String> {
+    let mut command = Command::new(nvcc);
+    command.args(["-fatbin", "-O3", "-compress-mode=size", "-Xptxas", "-v", "-I"]).arg(cuda).args(OPTIONS);
+    for target in ALL_TARGETS {
+        let newest = Some(&target) == ALL_TARGETS.last();
+        let code = if newest { format!("[sm_{target},compute_{target}]") } else { format!("sm_{target}") };
+        command.arg("-gencode").arg(format!("arch=compute_{target},code={code}"));
+    }
+    command.args(unit.format.map(|f| format!("-DFORMAT={f}")));
+    run(command.arg("-o").arg(to).arg(cuda.join(unit.file).with_extension("cu")))
 }
 
 /// Runs a compiler; its output, or what it said.

@@ -1,7 +1,8 @@
 // A stand-in for libcuda.so.1: the driver entry points that the library uses, with kernels run on the host (cusim).
 //
 // Device memory is host memory of exactly the size asked for, so the address checker watches every access of a kernel. Work
-// on a stream is done at once. Images are not looked into: every kernel that registered itself is in every module.
+// on a stream is done at once. Images are read whole but not understood: every kernel that registered itself is in every
+// module.
 //
 // Failures on demand, per thread, so that tests can run side by side:
 //   standin_fail(call, n, code, for_good)   the n-th call from now of that name answers `code`; with for_good every call does
@@ -9,9 +10,12 @@
 //   standin_memory(bytes)                   what the device has; 0: 8 GiB
 //   standin_driver(version)                 what cuDriverGetVersion says; 0: 13000
 //   standin_devices(n)                      how many there are; -1: cuInit answers CUDA_ERROR_NO_DEVICE
-// and standin_allocated(): bytes of device memory in use, by all threads; standin_launches(): kernels run by this thread.
+// and standin_allocated(): bytes of device memory in use, by all threads; standin_launches(): kernels run by this thread;
+// standin_image(&hash): bytes of the image that this thread loaded last, and their FNV-1a hash.
 #include "registry.h"
 #include <atomic>
+#include <cstdint>
+#include <cstring>
 #include <mutex>
 #include <unordered_map>
 
@@ -109,8 +113,31 @@ CALL(cuMemGetInfo_v2, size_t* free, size_t* total) {
     *free = *total;
     return 0;
 }
-CALL(cuModuleLoadData, void** module, const void*) {
+// The bytes of an image: as many as a fatbin's header says, or the eight that the stand-in compiler makes; 0: neither.
+static size_t image_bytes(const void* image) {
+    struct {
+        uint32_t magic;
+        uint16_t version, header;
+        uint64_t rest;
+    } fatbin;
+    if (std::memcmp(image, "\x7f" "ELFfake", 8) == 0) return 8;
+    std::memcpy(&fatbin, image, sizeof fatbin);
+    return fatbin.magic == 0xba55ed50 && fatbin.version == 1 ? fatbin.header + fatbin.rest : 0;
+}
+static thread_local size_t last_image_bytes = 0;
+static thread_local uint64_t last_image_hash = 0;
+EXPORT size_t standin_image(uint64_t* hash) {
+    *hash = last_image_hash;
+    return last_image_bytes;
+}
+CALL(cuModuleLoadData, void** module, const void* image) {
     MAY_FAIL;
+    last_image_bytes = image_bytes(image);
+    if (last_image_bytes == 0) return 200;
+    last_image_hash = 0xcbf29ce484222325;
+    for (size_t i = 0; i < last_image_bytes; i++) {
+        last_image_hash = (last_image_hash ^ static_cast<const unsigned char*>(image)[i]) * 0x100000001b3;
+    }
     *module = reinterpret_cast<void*>(2);
     return 0;
 }
@@ -238,6 +265,7 @@ CALL(cuGetErrorName, int code, const char** name) {
     case 2: *name = "CUDA_ERROR_OUT_OF_MEMORY"; break;
     case 100: *name = "CUDA_ERROR_NO_DEVICE"; break;
     case 101: *name = "CUDA_ERROR_INVALID_DEVICE"; break;
+    case 200: *name = "CUDA_ERROR_INVALID_IMAGE"; break;
     case 500: *name = "CUDA_ERROR_NOT_FOUND"; break;
     case 719: *name = "CUDA_ERROR_LAUNCH_FAILED"; break;
     default: return 1;

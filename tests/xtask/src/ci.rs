@@ -1,8 +1,8 @@
 //! Every check. A step is a name and a function; steps with files of their own: `python.rs`,
-//! `installed.rs`, `cuda.rs`, `go.rs`, `guard.rs`, `node.rs`.
+//! `cuda.rs`, `standin.rs`, `installed.rs`, `go.rs`, `guard.rs`, `node.rs`.
 
 use crate::tools::{Outcome, cargo, need, root, run};
-use crate::{cuda, go, guard, installed, node, python};
+use crate::{cuda, go, guard, installed, node, python, standin};
 use std::process::Command;
 use std::time::Instant;
 
@@ -18,9 +18,11 @@ pub fn ci() -> Outcome {
                 "clippy",
             )
         }),
+        // Before the tests, which then run with the compiled kernels in the library.
+        ("CUDA kernels", || cuda::all(cuda::Resources::Compare)),
         ("tests", tests),
         ("C programs under valgrind", under_valgrind),
-        ("CUDA on a stand-in driver", cuda::host),
+        ("CUDA on a stand-in driver", || standin::host(None)),
         ("documentation", documentation),
         ("instructions of kernels", || guard::guard(false)),
         ("files in other readers", python::files_in_other_readers),

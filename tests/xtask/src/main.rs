@@ -15,6 +15,7 @@ mod install;
 mod installed;
 mod node;
 mod python;
+mod standin;
 mod tools;
 #[path = "../../../src/backend/cuda/units.rs"]
 mod units;
@@ -35,15 +36,15 @@ fn main() -> ExitCode {
         "guard" => guard::guard(false),
         "guard-write" => guard::guard(true),
         "cuda" => match std::env::args().nth(2).as_deref() {
-            None => cuda::all(false),
-            Some("write") => cuda::all(true),
+            None => cuda::all(cuda::Resources::Compare),
+            Some("write") => cuda::all(cuda::Resources::Write),
             Some("check") => cuda::check(),
             Some(_) => Err("usage: cargo xtask cuda [write | check]".into()),
         },
-        "cuda-host" => cuda::host(),
+        "cuda-host" => standin::host(std::env::args().nth(2).as_deref()),
         _ => Err(
             "usage: cargo xtask ci | go | node | install --prefix DIR | installed | guard | guard-write | header | abi \
-             | cuda [write | check] | cuda-host"
+             | cuda [write | check] | cuda-host [plain | addresses | races]"
                 .into(),
         ),
     };
