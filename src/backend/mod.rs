@@ -237,11 +237,18 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Whether [`Backend::attention`] minds [`AttentionShape::first_row`]. Prompt and canvas rows can then share a pass;
     /// where not, it is always 0.
     const SHARES_PASSES: bool = false;
+    /// Whether operations are only asked for when they return, and done in order later; [`Backend::read`] waits for them.
+    const DEFERRED: bool = false;
 
     /// Short name, for messages.
     fn name(&self) -> &'static str;
     /// Runs `f` where this backend's operations are cheapest to call (a CPU backend's pool).
     fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R;
+
+    /// Waits until everything asked for so far is done.
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Takes over a tensor, in the file's format.
     fn weight(&self, tensor: Tensor) -> Result<Self::Weight>;
@@ -354,7 +361,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
         top_k: usize,
         routes: &mut Self::Routes,
     ) -> Result<()>;
-    /// How the last [`Backend::route`] spread its rows; zeros if the backend does not count them.
+    /// How the last [`Backend::route`] spread its rows; zeros if the backend does not count them. Waits for it where
+    /// operations are [`DEFERRED`](Backend::DEFERRED).
     fn expert_load(&self, routes: &Self::Routes) -> ExpertLoad {
         let _ = routes;
         ExpertLoad::default()

@@ -109,6 +109,13 @@ impl Context {
         self.runner.measure_cpu_time();
     }
 
+    /// On a GPU, whether the phases in [`ContextPerf::phases`] are to wait for their work from now on: they say where the time
+    /// goes only then, and the experts that were touched are counted only then. Passes take longer, since the host waits at
+    /// every phase. Changes nothing on the CPU.
+    pub fn wait_for_phases(&mut self, on: bool) {
+        self.runner.wait_for_phases(on);
+    }
+
     /// Makes `tokens` the timeline and puts random numbers in place of their keys and values, which costs no pass: for
     /// measurements with long prefixes. What is generated behind them means nothing.
     pub fn pretend_encoded(&mut self, tokens: &[u32]) -> Result<()> {

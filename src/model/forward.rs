@@ -250,7 +250,9 @@ fn feed_forward<B: Backend>(b: &B, w: &Weights<B>, l: &LayerWeights<B>, s: &mut 
     b.matmul(&l.router, &s.normed, rows, &mut s.router)?;
     b.route(&s.router, &l.expert_scale, rows, c.experts, c.top_k, &mut s.routes)?;
     s.watch.lap(Phase::Router);
-    s.watch.phases.note_experts(b.expert_load(&s.routes));
+    if !B::DEFERRED || s.watch.wait.is_some() {
+        s.watch.phases.note_experts(b.expert_load(&s.routes));
+    }
     b.rms_norm(&s.x, Some(&l.pre_ffw_2), rows, h, eps, &mut s.normed)?;
     s.watch.lap(Phase::Other);
     let up = l.experts.split_up.as_ref().map_or((&l.experts.gate, c.expert_ffn), |up| (up, 0));

@@ -124,22 +124,27 @@ pub struct Stopwatch {
     pub phases: Phases,
     /// Whether to read the processor clock as well. That is a system call: some 0.3 us, 2 us in some virtual machines.
     pub cpu: bool,
+    /// What to wait for before each lap, if anything: on a device that works beside the host, phases end with their work only
+    /// then. It makes passes longer.
+    pub wait: Option<Box<dyn Fn() + Send>>,
     last: (Instant, Duration),
 }
 
 impl Stopwatch {
     /// Nothing charged yet, wall time only.
     pub fn new() -> Self {
-        Stopwatch { phases: Phases::default(), cpu: false, last: (Instant::now(), Duration::ZERO) }
+        Stopwatch { phases: Phases::default(), cpu: false, wait: None, last: (Instant::now(), Duration::ZERO) }
     }
 
     /// A pass begins: what was before belongs to no phase.
     pub fn start(&mut self) {
+        self.wait.iter().for_each(|wait| wait());
         self.last = self.now();
     }
 
     /// Charges the time since the last lap to `phase`.
     pub fn lap(&mut self, phase: Phase) {
+        self.wait.iter().for_each(|wait| wait());
         let (now, last) = (self.now(), self.last);
         let spent = &mut self.phases.spent[phase as usize];
         spent.wall += now.0 - last.0;

@@ -114,6 +114,9 @@ pub trait Runner: Send {
     fn reset_phases(&mut self);
     /// Counts processor time as well from now on.
     fn measure_cpu_time(&mut self);
+    /// Whether phases are to wait for the device's work from now on, and experts to be counted there; nothing changes where
+    /// operations are done when they return.
+    fn wait_for_phases(&mut self, on: bool);
     /// Bytes of (K/V, activations). What a step needs beside them for its time is not counted.
     fn memory(&self) -> (usize, usize);
 }
@@ -384,6 +387,13 @@ impl<B: Backend> Runner for Session<B> {
 
     fn measure_cpu_time(&mut self) {
         self.state.watch.cpu = true;
+    }
+
+    fn wait_for_phases(&mut self, on: bool) {
+        let backend = self.backend.clone();
+        // What fails here fails again where the pass reads its result.
+        let wait = move || drop(backend.synchronize());
+        self.state.watch.wait = (on && B::DEFERRED).then(|| Box::new(wait) as Box<dyn Fn() + Send>);
     }
 
     fn memory(&self) -> (usize, usize) {

@@ -7,7 +7,7 @@
 use super::device::*;
 use crate::compare;
 use dgemma::backend::cuda::Cuda;
-use dgemma::backend::{Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights};
+use dgemma::backend::{Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights};
 use dgemma::gguf::Tensor;
 use dgemma::quant::{self, Format};
 use std::sync::atomic::AtomicBool;
@@ -99,7 +99,18 @@ fn a_row_has_the_same_bits_in_every_tile() {
     }
 }
 
-fn experts(b: &impl Backend, given: &Given, split: bool) -> Vec<f32> {
+/// How many rows each expert gets of the largest logits, the smaller id on a tie.
+fn load_of(given: &Given) -> ExpertLoad {
+    let mut rows = vec![0; given.experts];
+    for logits in given.logits.chunks_exact(given.experts) {
+        let mut ids: Vec<usize> = (0..given.experts).collect();
+        ids.sort_by(|&a, &b| logits[b].total_cmp(&logits[a])); // stable
+        ids[..given.top_k].iter().for_each(|&id| rows[id] += 1);
+    }
+    ExpertLoad { touched: rows.iter().filter(|n| **n > 0).count(), largest: rows.into_iter().max().unwrap() }
+}
+
+fn experts<B: Backend>(b: &B, given: &Given, split: bool) -> Vec<f32> {
     let Given { rows, experts, top_k, ffn, hidden, .. } = *given;
     let load = |t: &Tensor| b.weight(t.clone()).unwrap();
     let (fused, gate, up, down) = (load(&given.fused), load(&given.gate), load(&given.up), load(&given.down));
@@ -108,6 +119,9 @@ fn experts(b: &impl Backend, given: &Given, split: bool) -> Vec<f32> {
     let mut routes = b.routes(rows, top_k, ffn, hidden).unwrap();
     let mut out = b.buffer(rows * hidden, "test").unwrap();
     b.route(&upload(b, &given.logits), &upload(b, &given.scale), rows, experts, top_k, &mut routes).unwrap();
+    if B::DEFERRED {
+        assert_eq!(b.expert_load(&routes), load_of(given)); // the reference does not count
+    }
     b.experts(weights, &upload(b, &given.x), rows, &mut routes, &mut out).unwrap();
     download(b, &out, rows * hidden)
 }

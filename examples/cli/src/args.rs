@@ -32,7 +32,7 @@ pub enum Command {
     Eval(EvalArgs),
     /// Check a model against a directory of reference values.
     Conform(ConformArgs),
-    /// Measure how fast a model runs here, and how much of what the processor can do that is.
+    /// Measure how fast a model runs here, and how much of what the processor, or a GPU, can do that is.
     Bench(BenchArgs),
 }
 
@@ -71,7 +71,7 @@ pub struct EngineArgs {
 }
 
 /// [`BackendKind`] as it is typed.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
     /// The fast one.
     Cpu,
@@ -219,6 +219,12 @@ pub struct BenchArgs {
     /// Where to put it, or where it already is; otherwise it is a temporary file.
     #[arg(long, requires = "shape")]
     pub file: Option<PathBuf>,
+    /// `cpu`, or `cuda` for an NVIDIA GPU.
+    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    pub backend: Backend,
+    /// Which GPU, from 0, with `--backend cuda`.
+    #[arg(long, default_value_t = 0)]
+    pub device: usize,
     /// Threads; 0: one per core.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -237,6 +243,9 @@ pub struct BenchArgs {
     /// Prompt tokens before the canvas. More than 2048 are not encoded: their keys and values are random.
     #[arg(long, default_value_t = 64)]
     pub prefix: usize,
+    /// Positions to make room for; 0: as many as the run needs.
+    #[arg(long, default_value_t = 0)]
+    pub context: usize,
     /// Steps to measure [default: 4; 16 with a prompt].
     #[arg(long)]
     pub steps: Option<u32>,

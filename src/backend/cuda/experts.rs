@@ -5,7 +5,7 @@ use super::grid::{self, Operand};
 use super::pack::TILE_ROWS;
 use super::scratch::Room;
 use super::{Buffer, Cuda, Weight, arguments, product};
-use crate::backend::ExpertWeights;
+use crate::backend::{ExpertLoad, ExpertWeights};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -76,6 +76,15 @@ pub fn route(
     unsafe {
         cuda.launch("route", None, "route_group", grid, arguments![chosen, n, experts_int, k, offsets, row_of, slot_of])
     }
+}
+
+/// How the rows of the last [`route`] fell on the experts; waits for it.
+pub fn load(routes: &Routes) -> Result<ExpertLoad> {
+    let Some(memory) = routes.offsets.held() else { return Ok(ExpertLoad::default()) };
+    let mut offsets = vec![0u32; memory.bytes() / size_of::<u32>()];
+    memory.read(0, &mut offsets)?;
+    let rows = offsets.windows(2).map(|two| two[1].saturating_sub(two[0]) as usize);
+    Ok(ExpertLoad { touched: rows.clone().filter(|n| *n > 0).count(), largest: rows.max().unwrap_or(0) })
 }
 
 fn entries(operand: Operand) -> (&'static str, &'static str) {

@@ -4,11 +4,12 @@
 //!
 //! Reading order: `driver.rs` (the driver, with errors), `units.rs` and `kernels.rs` (what is compiled, and from where it is
 //! loaded), `pack.rs` and `weight.rs` (the layout of weights), `grid.rs` (how launches are cut), `product.rs`, `experts.rs`,
-//! `attention.rs`, `head.rs`.
+//! `attention.rs`, `head.rs`; `ceilings.rs` is for `dgemma bench` alone.
 //!
 //! Not here yet: graphs of a whole step, the sampler on the device, layers or experts left on the host.
 
 mod attention;
+mod ceilings;
 mod driver;
 mod embed;
 mod experts;
@@ -24,9 +25,10 @@ mod scratch;
 mod units;
 mod weight;
 
-use super::{AttentionShape, Backend, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
+use super::{AttentionShape, Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Tensor};
+pub use ceilings::Ceilings;
 pub use driver::DeviceInfo;
 use driver::{Device, Grid, Memory};
 pub use experts::Routes;
@@ -42,7 +44,7 @@ use units::Unit;
 use weight::Uploads;
 pub use weight::Weight;
 
-/// Pointers to arguments of a kernel, in the types that it declares.
+/// Pointers to arguments of a kernel, in the types that it declares; good until the end of the statement, so never in a `let`.
 macro_rules! arguments {
     ($($value:expr),* $(,)?) => {
         &mut [$(std::ptr::from_mut(&mut { $value }).cast::<std::ffi::c_void>()),*]
@@ -91,6 +93,11 @@ impl Cuda {
     /// What it runs on.
     pub fn info(&self) -> &DeviceInfo {
         &self.device.info
+    }
+
+    /// Bytes of its memory, (free, all).
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        self.device.memory()
     }
 
     /// An error unless the matrices of `file` fit the device's free memory, before anything is copied.
@@ -156,6 +163,7 @@ impl Backend for Cuda {
     type Sampler = Sampler;
 
     const SHARES_PASSES: bool = true;
+    const DEFERRED: bool = true;
 
     fn name(&self) -> &'static str {
         "cuda"
@@ -163,6 +171,10 @@ impl Backend for Cuda {
 
     fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         f()
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.device.synchronize()
     }
 
     fn weight(&self, tensor: Tensor) -> Result<Weight> {
@@ -304,6 +316,11 @@ impl Backend for Cuda {
         routes: &mut Routes,
     ) -> Result<()> {
         experts::route(self, logits, expert_scale, rows, experts, top_k, routes)
+    }
+
+    fn expert_load(&self, routes: &Routes) -> ExpertLoad {
+        // What fails here fails again where the pass reads its result.
+        experts::load(routes).unwrap_or_default()
     }
 
     fn experts(

@@ -18,6 +18,11 @@ impl Room {
         }
         self.0.as_mut().ok_or_else(|| crate::Error::Internal("work space went missing".into()))
     }
+
+    /// What there is of it.
+    pub fn held(&self) -> Option<&Memory> {
+        self.0.as_ref()
+    }
 }
 
 /// What operations need beside their arguments.

@@ -4,6 +4,7 @@
 #include "../../../cuda/experts_combine.cu"
 #include "../../../cuda/head_statistics.cu"
 #include "../../../cuda/kv_append.cu"
+#include "../../../cuda/peak.cu"
 #include "../../../cuda/quantize.cu"
 #include "../../../cuda/rms_norm.cu"
 #include "../../../cuda/rope.cu"
@@ -27,6 +28,10 @@ REGISTER(head_log_probs)
 REGISTER(head_scale)
 REGISTER(kv_append)
 REGISTER(kv_round)
+REGISTER(peak_bf16)
+REGISTER(peak_copy)
+REGISTER(peak_int8)
+REGISTER(peak_read)
 REGISTER(quantize_int8)
 REGISTER(quantize_bf16)
 REGISTER(quantize_exact)

@@ -3,6 +3,7 @@
 use super::memory::{self, Memory};
 use super::work::{Kind, Pass};
 use crate::Result;
+use dgemma::backend::cuda::Cuda;
 use dgemma::engine::{
     Context, ContextParams, Event, GenerateParams, KvType, Model, ModelParams, Phases, Spent, Start, process_cpu_time,
 };
@@ -27,6 +28,10 @@ pub struct Plan {
     pub prompt: Option<String>,
     pub chunk: usize,
     pub kv: KvType,
+    /// Positions to make room for; 0: what it takes.
+    pub context: usize,
+    /// The GPU, if the model is on one.
+    pub device: Option<usize>,
     /// Whether to measure how the next block begins.
     pub next_block: bool,
 }
@@ -46,8 +51,11 @@ pub struct Timed {
     pub pass: Pass,
     /// From the call to its return.
     pub all: Spent,
-    /// What of it fell on the phases of the network.
+    /// What of it fell on the phases of the network. On a GPU these are of a second pass like it, in which the host waited
+    /// for the device at the end of every phase.
     pub phases: Phases,
+    /// What that second pass took.
+    pub waited: Option<Spent>,
 }
 
 /// What a generation came to, summed over all that were made.
@@ -86,6 +94,8 @@ pub struct Measured {
     pub kv_bytes: u64,
     pub activation_bytes: u64,
     pub memory: Option<Memory>,
+    /// Bytes of the GPU's memory that were free when there was most on it.
+    pub device_free: Option<usize>,
 }
 
 /// Loads the model, from the page cache if its file has been read before.
@@ -104,17 +114,19 @@ pub fn load(open: impl Fn() -> Result<Gguf>, params: &ModelParams) -> Result<(Mo
 pub fn run(model: &Model, load: Load, plan: &Plan) -> Result<Measured> {
     let c = model.config();
     // The built-in prompts of generations have some tens of tokens.
-    let size = (plan.prefix + 1024.max((plan.canvases + 2) * c.canvas)).min(c.context_length);
+    let needed = plan.prefix + 1024.max((plan.canvases + 2) * c.canvas);
+    let size = if plan.context == 0 { needed } else { plan.context }.min(c.context_length);
     let mut context = model.context(&ContextParams { size, chunk: plan.chunk, kv: Some(plan.kv) })?;
     context.measure_cpu_time();
     let prefix = tokens(plan.prefix, c.vocab);
+    let waits = plan.device.is_some();
     let prefill = if plan.prefix <= LONGEST_ENCODED {
-        Some(prefill(&mut context, &prefix)?)
+        Some(with_phases(&mut context, waits, |context| prefill(context, &prefix).map(|one| vec![one]))?[0])
     } else {
         context.pretend_encoded(&prefix)?;
         None
     };
-    let steps = steps(&mut context, plan.steps)?;
+    let steps = with_phases(&mut context, waits, |context| steps(context, plan.steps))?;
     let filled = prefill.is_none() && plan.prompt.is_none();
     let generated = if plan.generations == 0 || filled { None } else { Some(generate(&mut context, plan, &prefix)?) };
     let next_block = if plan.next_block { Some(next_block(&mut context, &prefix)?) } else { None };
@@ -127,11 +139,33 @@ pub fn run(model: &Model, load: Load, plan: &Plan) -> Result<Measured> {
         kv_bytes: context.saved_bytes(),
         activation_bytes: context.memory().activations,
         memory: memory::read(),
+        device_free: plan.device.map(free_memory).transpose()?,
     })
 }
 
 fn tokens(n: usize, vocab: usize) -> Vec<u32> {
     (0..n).map(|i| ((i * 37 + 11) % vocab) as u32).collect()
+}
+
+/// What `measure` measures; on a GPU twice, the second time for the phases alone.
+fn with_phases(
+    context: &mut Context,
+    waits: bool,
+    measure: impl Fn(&mut Context) -> Result<Vec<Timed>>,
+) -> Result<Vec<Timed>> {
+    let timed = measure(context)?;
+    if !waits {
+        return Ok(timed);
+    }
+    context.wait_for_phases(true);
+    let again = measure(context);
+    context.wait_for_phases(false);
+    let both = timed.into_iter().zip(again?);
+    Ok(both.map(|(one, again)| Timed { phases: again.phases, waited: Some(again.all), ..one }).collect())
+}
+
+fn free_memory(device: usize) -> Result<usize> {
+    Ok(Cuda::new(device, 1)?.memory()?.0)
 }
 
 /// The median of some encodings of `prefix`.
@@ -226,7 +260,7 @@ fn timed(context: &mut Context, f: impl FnOnce(&mut Context) -> Result<()>) -> R
     f(context)?;
     let all = Spent { wall: clock.elapsed(), cpu: process_cpu_time() - cpu };
     let pass = Pass { rows: 0, start: 0, kv_bytes: 0, kind: Kind::Prompt };
-    Ok(Timed { pass, all, phases: context.perf().phases - before })
+    Ok(Timed { pass, all, phases: context.perf().phases - before, waited: None })
 }
 
 /// The one with the median time.

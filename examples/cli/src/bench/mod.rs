@@ -1,10 +1,11 @@
 //! `dgemma bench`: how fast a model runs here, against what this machine could do.
 //!
-//! The ceilings of the machine are measured in the same run (`ceilings.rs`), before and after the model (`measure.rs`); how
-//! many operations and bytes each phase takes follows from the shapes (`work.rs`). `report.rs` puts them together, for
-//! people and for programs.
+//! The ceilings of the machine (`machine.rs`; `ceilings.rs` has the processor's) are measured in the same run, before and
+//! after the model (`measure.rs`); how many operations and bytes each phase takes follows from the shapes (`work.rs`).
+//! `report.rs` puts them together, for people and for programs.
 
 mod ceilings;
+mod machine;
 mod measure;
 mod memory;
 mod report;
@@ -12,11 +13,10 @@ mod work;
 
 use crate::args::{BenchArgs, Routing};
 use crate::{Result, builtin, model};
-use ceilings::Ceilings;
-use dgemma::cpu_level::CpuLevel;
-use dgemma::engine::{KvType, ModelParams};
+use dgemma::engine::KvType;
 use dgemma_quantize::convert::Options;
 use dgemma_quantize::{shapes, synth};
+use machine::Machine;
 use measure::Plan;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,21 +34,18 @@ const BUILT_IN_PROMPT: &str = "Reverse: garden";
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
-    let level = level(args.level.as_deref())?;
-    let threads = if args.threads == 0 { std::thread::available_parallelism()?.get() } else { args.threads };
     let made = args.shape.as_deref().map(|shape| Made::new(shape, args)).transpose()?;
     let path = made.as_ref().map(|made| made.path.as_path()).or(args.model.as_deref());
-    let before = Ceilings::measure(level, threads);
+    let mut machine = Machine::measure(args)?;
     let peak_is_known = memory::forget_peak();
-    let params = ModelParams { threads, cpu_level: Some(level), exact: args.exact, ..Default::default() };
-    let (model, load) = measure::load(|| model::open(path), &params)?;
+    let (model, load) = measure::load(|| model::open(path), &machine.params(args))?;
     let kv = args.kv.map_or(model.default_kv(), KvType::from);
-    let mut measured = measure::run(&model, load, &plan(args, path, kv))?;
+    let mut measured = measure::run(&model, load, &plan(args, path, kv, &machine))?;
     if !peak_is_known {
         measured.memory = None; // it would count the ceilings' buffers
     }
-    let ceilings = before.max(Ceilings::measure(level, threads));
-    let run = report::Run { model: &model, level, threads, exact: args.exact, kv, ceilings, measured };
+    machine.measure_again()?;
+    let run = report::Run { model: &model, machine: &machine, exact: args.exact, kv, measured };
     let json = report::json(&run);
     let text = match (args.json, args.csv) {
         (true, _) => serde_json::to_string_pretty(&json)? + "\n",
@@ -59,15 +56,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn level(name: Option<&str>) -> Result<CpuLevel> {
-    let Some(name) = name else { return Ok(CpuLevel::best()) };
-    let available = CpuLevel::available();
-    let names: Vec<&str> = available.iter().map(|level| level.name()).collect();
-    let wanted = available.iter().find(|level| level.name() == name);
-    wanted.copied().ok_or_else(|| format!("--level {name}: this processor has {}", names.join(", ")).into())
-}
-
-fn plan(args: &BenchArgs, path: Option<&Path>, kv: KvType) -> Plan {
+fn plan(args: &BenchArgs, path: Option<&Path>, kv: KvType, machine: &Machine) -> Plan {
     let built_in = path.is_none() && builtin::file().is_some();
     let prompt = args.prompt.clone().or_else(|| built_in.then(|| BUILT_IN_PROMPT.to_owned()));
     let text = prompt.is_some();
@@ -79,6 +68,8 @@ fn plan(args: &BenchArgs, path: Option<&Path>, kv: KvType) -> Plan {
         prompt,
         chunk: args.chunk,
         kv,
+        context: args.context,
+        device: machine.is_device().then_some(args.device),
         next_block: args.next_block,
     }
 }

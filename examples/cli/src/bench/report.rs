@@ -1,9 +1,8 @@
 //! What was measured as JSON; the table for people and the lines of `--csv` are made of it, so all say the same.
 
-use super::ceilings::{Ceiling, Ceilings, has_bf16};
+use super::machine::{Machine, Peak};
 use super::measure::{Measured, Timed, median};
 use super::work::{self, Kind, Work};
-use dgemma::cpu_level::CpuLevel;
 use dgemma::engine::{KvType, Model, Phase, Spent};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -11,16 +10,14 @@ use std::fmt::Write;
 /// One run.
 pub struct Run<'a> {
     pub model: &'a Model,
-    pub level: CpuLevel,
-    pub threads: usize,
+    pub machine: &'a Machine,
     pub exact: bool,
     pub kv: KvType,
-    pub ceilings: Ceilings,
     pub measured: Measured,
 }
 
 /// Numbers with four digits say all there is to say.
-fn number(x: f64) -> Value {
+pub fn number(x: f64) -> Value {
     if !x.is_finite() {
         return Value::Null;
     }
@@ -45,21 +42,13 @@ pub fn json(run: &Run) -> Value {
             "experts_type": work::format(run.model.file(), Phase::Experts).map(|f| f.name),
             "head_type": work::format(run.model.file(), Phase::Head).map(|f| f.name),
         },
-        "run": {
-            "processor": processor(), "level": run.level.name(), "threads": run.threads, "exact": run.exact,
-            "kv": run.kv.name(),
-        },
-        "ceilings": {
-            "int8_gops": ceiling(run.ceilings.int8),
-            "bf16_gflops": run.ceilings.bf16.map(ceiling),
-            "f32_gflops": ceiling(run.ceilings.f32),
-            "read_gbs": ceiling(run.ceilings.read),
-        },
+        "run": about(run),
+        "ceilings": run.machine.ceilings(),
         "load": {
             "total_ms": ms(m.load.total), "tokenizer_ms": ms(m.load.tokenizer),
             "without_tokenizer_ms": ms(m.load.total.saturating_sub(m.load.tokenizer)),
         },
-        "memory": memory(m, sizes.file_bytes),
+        "memory": memory(run, sizes.file_bytes),
     });
     let mut part = |name: &str, value: Value| out.as_object_mut().and_then(|out| out.insert(name.into(), value));
     if let Some(prefill) = &m.prefill {
@@ -107,12 +96,33 @@ pub fn json(run: &Run) -> Value {
     out
 }
 
-fn ceiling(c: Ceiling) -> Value {
-    json!({"one_thread": number(c.one), "all_threads": number(c.all), "all_by_cpu_time": number(c.all_by_cpu_time)})
+fn about(run: &Run) -> Value {
+    match run.machine {
+        Machine::Processor { level, threads, .. } => json!({
+            "processor": processor(), "level": level.name(), "threads": threads, "exact": run.exact, "kv": run.kv.name(),
+        }),
+        Machine::Device { cuda, .. } => json!({
+            "device": cuda.info().name,
+            "capability": format!("{}.{}", cuda.info().capability.0, cuda.info().capability.1),
+            "processors": cuda.info().processors, "exact": run.exact, "kv": run.kv.name(),
+            // The times of passes are those without waits; phases are of a second pass, in which the host waits for each.
+            "phases": "with a wait after each",
+        }),
+    }
 }
 
-fn memory(m: &Measured, file: u64) -> Value {
+fn memory(run: &Run, file: u64) -> Value {
+    let m = &run.measured;
+    // On a GPU the host holds neither keys and values nor, for long, the file.
     let rest = |peak: u64, mapped: u64| peak as i64 - mapped as i64 - m.kv_bytes as i64;
+    if let Machine::Device { cuda, memory, .. } = run.machine {
+        return json!({
+            "device_bytes": cuda.info().memory,
+            "device_used_bytes": m.device_free.map(|free| *memory as i64 - free as i64),
+            "file_bytes": file, "kv_bytes": m.kv_bytes, "activation_bytes": m.activation_bytes,
+            "host_peak_bytes": m.memory.map(|x| x.peak), "file_resident_bytes": m.memory.map(|x| x.file),
+        });
+    }
     json!({
         "peak_bytes": m.memory.map(|x| x.peak), "file_bytes": file, "file_resident_bytes": m.memory.map(|x| x.file),
         "kv_bytes": m.kv_bytes, "activation_bytes": m.activation_bytes,
@@ -129,9 +139,9 @@ fn timed(run: &Run, t: &Timed) -> Value {
         sum = work::add(sum, work);
         phases.insert(phase.name().into(), phase_json(run, phase, work, t.phases[phase]));
     }
-    let in_phases = t.phases.total();
+    let (in_phases, whole) = (t.phases.total(), t.waited.unwrap_or(t.all));
     let sampler =
-        Spent { wall: t.all.wall.saturating_sub(in_phases.wall), cpu: t.all.cpu.saturating_sub(in_phases.cpu) };
+        Spent { wall: whole.wall.saturating_sub(in_phases.wall), cpu: whole.cpu.saturating_sub(in_phases.cpu) };
     phases.insert("sampler".into(), phase_json(run, Phase::Other, Work::default(), sampler));
     let (wall, cpu) = (t.all.wall.as_secs_f64(), t.all.cpu.as_secs_f64());
     let layers = t.phases.layers.max(1) as f64;
@@ -145,52 +155,45 @@ fn timed(run: &Run, t: &Timed) -> Value {
                 - work::of(run.model, &t.pass, Phase::SoftEmbedding, &t.phases).flop
         }
     };
-    json!({
+    // What reading the weights and the cache takes at least, at the ceiling of reads.
+    let floor = sum.bytes / 1e9 / run.machine.read_gbs();
+    let mut out = json!({
         "rows": t.pass.rows, "prefix": t.pass.start, "ms": number(wall * 1e3), "cpu_ms": number(cpu * 1e3),
         "gflop": number(sum.flop / 1e9), "gflop_with_dense_soft_embedding": number((sum.flop + skipped) / 1e9),
         "gb": number(sum.bytes / 1e9),
+        "floor_ms": number(floor * 1e3), "times_floor": number(wall / floor),
         "gflops": number(sum.flop / wall / 1e9),
-        "gflops_per_cpu_second": number(sum.flop / cpu / 1e9),
-        "dense_gflops_per_cpu_second": number((sum.flop + skipped) / cpu / 1e9),
         "experts_touched": number(touched), "rows_per_expert": number(slots / touched),
         "rows_of_largest_expert": number(t.phases.largest_expert as f64 / layers),
-        "phases": phases,
-    })
+    });
+    if let Some(waited) = t.waited {
+        out["ms_with_waits"] = ms(waited.wall);
+    } else {
+        out["gflops_per_cpu_second"] = number(sum.flop / cpu / 1e9);
+        out["dense_gflops_per_cpu_second"] = number((sum.flop + skipped) / cpu / 1e9);
+    }
+    out["phases"] = phases.into();
+    out
 }
 
 fn phase_json(run: &Run, phase: Phase, work: Work, spent: Spent) -> Value {
-    let (name, peak) = peak_of(run, phase);
-    let (wall, cpu, threads) = (spent.wall.as_secs_f64(), spent.cpu.as_secs_f64(), run.threads as f64);
+    let Peak { name, rate, by_cpu_time } = run.machine.peak(run.model, phase, run.exact);
+    let (wall, cpu) = (spent.wall.as_secs_f64(), spent.cpu.as_secs_f64());
     let mut out = json!({"ms": number(wall * 1e3), "cpu_ms": number(cpu * 1e3)});
     if work.flop > 0.0 {
         out["gflop"] = number(work.flop / 1e9);
         out["gb"] = number(work.bytes / 1e9);
         out["gflops"] = number(work.flop / wall / 1e9);
-        out["gflops_per_cpu_second"] = number(work.flop / cpu / 1e9);
         out["gbs"] = number(work.bytes / wall / 1e9);
         out["peak"] = name.into();
-        out["share_of_peak"] = number(work.flop / wall / 1e9 / peak.all);
-        out["share_of_peak_by_cpu_time"] = number(work.flop / cpu / 1e9 * threads / peak.all_by_cpu_time);
-        out["share_of_read"] = number(work.bytes / wall / 1e9 / run.ceilings.read.all);
+        out["share_of_peak"] = number(work.flop / wall / 1e9 / rate);
+        if let Some(rate) = by_cpu_time {
+            out["gflops_per_cpu_second"] = number(work.flop / cpu / 1e9);
+            out["share_of_peak_by_cpu_time"] = number(work.flop / cpu / 1e9 / rate);
+        }
+        out["share_of_read"] = number(work.bytes / wall / 1e9 / run.machine.read_gbs());
     }
     out
-}
-
-/// What a phase is measured against: integers where its weights have them, the fastest floats elsewhere.
-fn peak_of(run: &Run, phase: Phase) -> (&'static str, Ceiling) {
-    let format = work::format(run.model.file(), phase);
-    let float = match run.ceilings.bf16 {
-        Some(bf16) if has_bf16(run.level) && !run.exact && format.is_none_or(|f| f.name != "F32") => ("bf16", bf16),
-        _ => ("f32", run.ceilings.f32),
-    };
-    match phase {
-        Phase::SoftEmbedding => match run.ceilings.bf16 {
-            Some(bf16) if !run.exact => ("bf16", bf16),
-            _ => ("f32", run.ceilings.f32),
-        },
-        _ if !run.exact && format.is_some_and(|f| f.codes.is_some()) => ("int8", run.ceilings.int8),
-        _ => float,
-    }
 }
 
 fn processor() -> Option<String> {
@@ -245,23 +248,27 @@ fn write_table(json: &Value, out: &mut String) -> std::fmt::Result {
         text("/model/experts_type"),
         text("/model/head_type")
     )?;
-    writeln!(
-        out,
-        "processor   {}, {} with {} thread(s), K/V {}{}",
-        text("/run/processor"),
-        text("/run/level"),
-        text("/run/threads"),
-        text("/run/kv"),
-        if json["run"]["exact"] == true { ", exact" } else { "" }
-    )?;
+    let device = json["run"]["device"].is_string();
+    if device {
+        write!(out, "device      {}, compute capability {}, ", text("/run/device"), text("/run/capability"))?;
+        write!(out, "{} processors", text("/run/processors"))?;
+    } else {
+        write!(out, "processor   {}, ", text("/run/processor"))?;
+        write!(out, "{} with {} thread(s)", text("/run/level"), text("/run/threads"))?;
+    }
+    writeln!(out, ", K/V {}{}", text("/run/kv"), if json["run"]["exact"] == true { ", exact" } else { "" })?;
     for (name, key, unit) in [
         ("int8", "int8_gops", "GOPS"),
         ("bf16", "bf16_gflops", "GFLOP/s"),
         ("f32", "f32_gflops", "GFLOP/s"),
         ("read", "read_gbs", "GB/s"),
+        ("copy", "copy_gbs", "GB/s"),
+        ("upload", "upload_gbs", "GB/s"),
     ] {
-        if json["ceilings"][key].is_object() {
-            let at = |field: &str| text(&format!("/ceilings/{key}/{field}"));
+        let at = |field: &str| text(&format!("/ceilings/{key}/{field}"));
+        if json["ceilings"][key]["device"].is_number() {
+            writeln!(out, "ceiling     {name:<6} {:>6} {unit}", at("device"))?;
+        } else if json["ceilings"][key].is_object() {
             writeln!(
                 out,
                 "ceiling     {name:<5} {:>6} {unit} on one thread, {} on all",
@@ -271,23 +278,34 @@ fn write_table(json: &Value, out: &mut String) -> std::fmt::Result {
         }
     }
     writeln!(out, "load        {} ms, of which tokenizer {} ms", text("/load/total_ms"), text("/load/tokenizer_ms"))?;
-    writeln!(
-        out,
-        "memory      peak {} MB = file {} (of {}) + K/V {} + {} MB",
-        megabytes("/memory/peak_bytes"),
-        megabytes("/memory/file_resident_bytes"),
-        megabytes("/memory/file_bytes"),
-        megabytes("/memory/kv_bytes"),
-        megabytes("/memory/rest_bytes")
-    )?;
-    if json["prefill"].is_object() {
+    if device {
         writeln!(
             out,
-            "prefill     {} tokens: {} tokens/s, {} per processor second",
-            text("/prefill/rows"),
-            text("/prefill/tokens_per_second"),
-            text("/prefill/tokens_per_cpu_second")
+            "memory      {} MB of the device's {}: file {}, K/V {}, activations {}; host peak {} MB",
+            megabytes("/memory/device_used_bytes"),
+            megabytes("/memory/device_bytes"),
+            megabytes("/memory/file_bytes"),
+            megabytes("/memory/kv_bytes"),
+            megabytes("/memory/activation_bytes"),
+            megabytes("/memory/host_peak_bytes")
         )?;
+    } else {
+        writeln!(
+            out,
+            "memory      peak {} MB = file {} (of {}) + K/V {} + {} MB",
+            megabytes("/memory/peak_bytes"),
+            megabytes("/memory/file_resident_bytes"),
+            megabytes("/memory/file_bytes"),
+            megabytes("/memory/kv_bytes"),
+            megabytes("/memory/rest_bytes")
+        )?;
+    }
+    if json["prefill"].is_object() {
+        write!(out, "prefill     {} tokens: {} tokens/s", text("/prefill/rows"), text("/prefill/tokens_per_second"))?;
+        if !device {
+            write!(out, ", {} per processor second", text("/prefill/tokens_per_cpu_second"))?;
+        }
+        writeln!(out)?;
     }
     if json["generation"].is_object() {
         writeln!(
@@ -323,27 +341,44 @@ fn write_table(json: &Value, out: &mut String) -> std::fmt::Result {
 
 fn write_phases(part: &Value, title: &str, out: &mut String) -> std::fmt::Result {
     let text = |value: &Value| if value.is_null() { String::new() } else { value.to_string() };
-    writeln!(
+    let waited = part["ms_with_waits"].as_f64();
+    write!(
         out,
-        "\n{title}: {} rows behind {}, {} ms ({} ms of processor time), {} GFLOP, {} GFLOP/s per processor second ({} with \
-         a dense soft embedding); {} experts touched, {} rows each, {} at most",
+        "\n{title}: {} rows behind {}, {} ms ({} ms of processor time), {} times the {} ms that reading {} GB takes; {} GFLOP",
         text(&part["rows"]),
         text(&part["prefix"]),
         text(&part["ms"]),
         text(&part["cpu_ms"]),
+        text(&part["times_floor"]),
+        text(&part["floor_ms"]),
+        text(&part["gb"]),
         text(&part["gflop"]),
-        text(&part["gflops_per_cpu_second"]),
-        text(&part["dense_gflops_per_cpu_second"]),
+    )?;
+    if waited.is_none() {
+        write!(
+            out,
+            ", {} GFLOP/s per processor second ({} with a dense soft embedding)",
+            text(&part["gflops_per_cpu_second"]),
+            text(&part["dense_gflops_per_cpu_second"]),
+        )?;
+    }
+    writeln!(
+        out,
+        "; {} experts touched, {} rows each, {} at most",
         text(&part["experts_touched"]),
         text(&part["rows_per_expert"]),
         text(&part["rows_of_largest_expert"]),
     )?;
+    if waited.is_some() {
+        let ms = text(&part["ms_with_waits"]);
+        writeln!(out, "{ms} ms with a wait after each phase, as below; the head makes the soft embedding as well")?;
+    }
     writeln!(
         out,
         "{:<21} {:>9} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>7} {:>8}  peak",
         "phase", "ms", "time", "GFLOP", "GFLOP/s", "of peak", "by cpu", "GB", "GB/s", "of read"
     )?;
-    let whole = part["ms"].as_f64().unwrap_or(f64::NAN);
+    let whole = waited.or(part["ms"].as_f64()).unwrap_or(f64::NAN);
     for (name, phase) in part["phases"].as_object().into_iter().flatten() {
         let fixed = |key: &str, digits: usize| phase[key].as_f64().map_or(String::new(), |x| format!("{x:.digits$}"));
         let percent = |key: &str| phase[key].as_f64().map_or(String::new(), |x| format!("{:.1} %", 100.0 * x));
