@@ -140,6 +140,11 @@
 #define DGEMMA_CPU_AVX512_VNNI 4
 
 /**
+ * dgemma_model_params.n_gpu_layers: none.
+ */
+#define DGEMMA_GPU_LAYERS_NONE 4294967295
+
+/**
  * dgemma_model_tokenize(): put the token that begins a text in front. A rendered chat has its own.
  */
 #define DGEMMA_TOKENIZE_ADD_BOS 1
@@ -348,7 +353,7 @@ enum dgemma_status
    */
   DGEMMA_STATUS_CONTEXT_FULL = 6,
   /**
-   * A buffer could not be allocated; nothing was kept.
+   * A buffer could not be allocated, or a GPU has too little memory, and the text says what would fit; nothing was kept.
    */
   DGEMMA_STATUS_OUT_OF_MEMORY = 7,
   /**
@@ -541,6 +546,29 @@ typedef struct dgemma_model_params {
    * Which GPU DGEMMA_BACKEND_CUDA uses, from 0: dgemma_device_describe(1 + device).
    */
   uint32_t device;
+  /**
+   * Positions of the context that DGEMMA_BACKEND_CUDA must leave room for; 0: 8192, or the model's limit if that is less.
+   * Where weights and such a context do not fit the GPU together, loading answers DGEMMA_STATUS_OUT_OF_MEMORY, with a text
+   * that says what would fit. Other contexts can be made later, as long as there is memory. Other backends do not look at
+   * it.
+   */
+  size_t planned_context_size;
+  /**
+   * How many layers DGEMMA_BACKEND_CUDA keeps on the GPU, the last ones; 0, or more than there are: all;
+   * DGEMMA_GPU_LAYERS_NONE: none. The matrices of the others stay in page-locked host memory and are copied over, layer by
+   * layer, ahead of their use, in every pass: texts are the same, and a step takes as long as the link to the GPU needs for
+   * those bytes. Embedding, head and self-conditioning are always on the GPU. Other backends refuse anything but 0.
+   */
+  uint32_t n_gpu_layers;
+  /**
+   * How many layers, the first ones, have their experts (nine tenths of a layer) in host memory, in the same way; 0: none.
+   * Of layers that are not on the GPU anyway nothing changes. Other backends refuse anything but 0.
+   */
+  uint32_t n_cpu_experts;
+  /**
+   * DGEMMA_KV_* of the context that planned_context_size speaks of.
+   */
+  uint32_t planned_kv_type;
 } dgemma_model_params;
 
 /**
@@ -1248,7 +1276,7 @@ dgemma_status dgemma_model_params_init(struct dgemma_model_params *params,
  * for the defaults. `out`: receives the model, to be freed with dgemma_model_free(); not NULL, untouched on failure.
  *
  * Answers DGEMMA_STATUS_INVALID_ARGUMENT, _IO (missing, unreadable, not lockable), _BAD_FILE (damaged or another architecture),
- * _TOKENIZER (unusable vocabulary), _OUT_OF_MEMORY or _CANCELLED (by on_progress). Threads: any.
+ * _TOKENIZER (unusable vocabulary), _OUT_OF_MEMORY, _DEVICE or _CANCELLED (by on_progress). Threads: any.
  */
 DGEMMA_API
 dgemma_status dgemma_model_load(const char *path,

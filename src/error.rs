@@ -76,6 +76,9 @@ pub enum Error {
         /// What it was for.
         what: &'static str,
     },
+    /// A plan needs more memory than there is; nothing was loaded.
+    #[error("{0}")]
+    TooLittleMemory(String),
     /// The caller's buffer cannot take the result.
     #[error("buffer of {cap} entries is too small: {needed} needed")]
     BufferTooSmall {

@@ -25,6 +25,9 @@ const (
 	CPUAVX512VNNI CPULevel = C.DGEMMA_CPU_AVX512_VNNI
 )
 
+// NoGPULayers in [LoadOptions.GPULayers] means that no layer stays on the GPU.
+const NoGPULayers = -1
+
 // LoadOptions say how to load a model.
 type LoadOptions struct {
 	Backend Backend
@@ -43,6 +46,19 @@ type LoadOptions struct {
 	CPULevel CPULevel
 	// Device is which GPU [CUDA] uses, from 0: device 1 + Device of [Devices].
 	Device int
+	// GPULayers is how many layers [CUDA] keeps on the GPU, the last ones; 0, or more than there are: all; [NoGPULayers]:
+	// none. The matrices of the others stay in page-locked host memory and are copied over, ahead of their use, in every
+	// pass: texts are the same, and a step takes as long as the link to the GPU needs for those bytes. Other backends refuse
+	// anything but 0.
+	GPULayers int
+	// CPUExperts is how many layers, the first ones, have their experts in host memory, in the same way; 0: none. Of layers
+	// that are not on the GPU anyway nothing changes. Other backends refuse anything but 0.
+	CPUExperts int
+	// PlannedContextSize and PlannedKVType are of the context that [CUDA] must leave room for; 0: 8192 tokens, or the model's
+	// limit if that is less. Where weights and such a context do not fit together, the error is [ErrOutOfMemory], and says
+	// what would fit. Other contexts can be made later, as long as there is memory.
+	PlannedContextSize int
+	PlannedKVType      KVType
 	// OnProgress hears how far loading is, from 0 to 1.
 	OnProgress func(fraction float32) error
 }
@@ -81,6 +97,14 @@ func Load(path string, options *LoadOptions) (*Model, error) {
 	}
 	params.cpu_level = C.uint32_t(options.CPULevel)
 	params.device = l.u32("device", options.Device)
+	if options.GPULayers == NoGPULayers {
+		params.n_gpu_layers = C.DGEMMA_GPU_LAYERS_NONE
+	} else {
+		params.n_gpu_layers = l.u32("n_gpu_layers", options.GPULayers)
+	}
+	params.n_cpu_experts = l.u32("n_cpu_experts", options.CPUExperts)
+	params.planned_kv_type = C.uint32_t(options.PlannedKVType)
+	params.planned_context_size = l.size("planned_context_size", options.PlannedContextSize)
 	if l.err != nil {
 		return nil, l.err
 	}

@@ -109,14 +109,19 @@ pub(super) fn boxed(context: Context, seed: u64) -> *mut dgemma_context {
     Box::into_raw(Box::new(dgemma_context(Arc::new(Shared::new(context, seed)))))
 }
 
-fn checked(p: &dgemma_context_params) -> Result<ContextParams> {
-    let kv = match p.kv_type {
+/// The type that a DGEMMA_KV_* value in the argument `name` says; `None`: the library's choice.
+pub(super) fn kv_type(value: u32, name: &'static str) -> Result<Option<KvType>> {
+    Ok(match value {
         DGEMMA_KV_DEFAULT => None,
         DGEMMA_KV_F32 => Some(KvType::F32),
         DGEMMA_KV_F16 => Some(KvType::F16),
         DGEMMA_KV_BF16 => Some(KvType::Bf16),
-        other => return Err(Error::argument("kv_type", format!("is {other}, expected a DGEMMA_KV_* value"))),
-    };
+        other => return Err(Error::argument(name, format!("is {other}, expected a DGEMMA_KV_* value"))),
+    })
+}
+
+fn checked(p: &dgemma_context_params) -> Result<ContextParams> {
+    let kv = kv_type(p.kv_type, "kv_type")?;
     Ok(ContextParams { size: p.context_size, chunk: p.chunk as usize, kv })
 }
 

@@ -1,12 +1,13 @@
 //! The model object: loading, sizes, metadata.
 
 use super::buffer::{give_text, output, required, utf8};
+use super::context::{DGEMMA_KV_DEFAULT, kv_type};
 use super::guard::{Caller, guard, guard_with};
 use super::params::{DGEMMA_BACKEND_CPU, DGEMMA_BACKEND_CUDA, DGEMMA_BACKEND_REFERENCE};
 use super::sized::{self, Growable};
 use super::status::dgemma_status;
 use crate::cpu_level::{Avx2, Avx512, Avx512Vnni, CpuLevel};
-use crate::engine::{BackendKind, Model, ModelParams};
+use crate::engine::{BackendKind, ContextParams, Model, ModelParams};
 use crate::error::{Error, Result};
 use crate::gguf::Value;
 use std::ffi::{c_char, c_int, c_void};
@@ -37,6 +38,9 @@ pub const DGEMMA_CPU_AVX512: u32 = 3;
 /// dgemma_model_params.cpu_level: the same with VNNI.
 pub const DGEMMA_CPU_AVX512_VNNI: u32 = 4;
 
+/// dgemma_model_params.n_gpu_layers: none.
+pub const DGEMMA_GPU_LAYERS_NONE: u32 = 0xFFFF_FFFF;
+
 /// How to load a model. Fill it with dgemma_model_params_init(), then change fields.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +70,21 @@ pub struct dgemma_model_params {
     pub cpu_level: u32,
     /// Which GPU DGEMMA_BACKEND_CUDA uses, from 0: dgemma_device_describe(1 + device).
     pub device: u32,
+    /// Positions of the context that DGEMMA_BACKEND_CUDA must leave room for; 0: 8192, or the model's limit if that is less.
+    /// Where weights and such a context do not fit the GPU together, loading answers DGEMMA_STATUS_OUT_OF_MEMORY, with a text
+    /// that says what would fit. Other contexts can be made later, as long as there is memory. Other backends do not look at
+    /// it.
+    pub planned_context_size: usize,
+    /// How many layers DGEMMA_BACKEND_CUDA keeps on the GPU, the last ones; 0, or more than there are: all;
+    /// DGEMMA_GPU_LAYERS_NONE: none. The matrices of the others stay in page-locked host memory and are copied over, layer by
+    /// layer, ahead of their use, in every pass: texts are the same, and a step takes as long as the link to the GPU needs for
+    /// those bytes. Embedding, head and self-conditioning are always on the GPU. Other backends refuse anything but 0.
+    pub n_gpu_layers: u32,
+    /// How many layers, the first ones, have their experts (nine tenths of a layer) in host memory, in the same way; 0: none.
+    /// Of layers that are not on the GPU anyway nothing changes. Other backends refuse anything but 0.
+    pub n_cpu_experts: u32,
+    /// DGEMMA_KV_* of the context that planned_context_size speaks of.
+    pub planned_kv_type: u32,
 }
 
 // SAFETY: repr(C), integers and pointers only, the size first.
@@ -85,6 +104,10 @@ const DEFAULTS: dgemma_model_params = dgemma_model_params {
     exact: 0,
     cpu_level: DGEMMA_CPU_BEST,
     device: 0,
+    planned_context_size: 0,
+    n_gpu_layers: 0,
+    n_cpu_experts: 0,
+    planned_kv_type: DGEMMA_KV_DEFAULT,
 };
 
 /// Fills `params` with the defaults.
@@ -126,6 +149,17 @@ fn checked(p: &dgemma_model_params) -> Result<ModelParams> {
         exact: p.exact == 1,
         read: p.memory & DGEMMA_MEMORY_READ != 0,
         lock: p.memory & DGEMMA_MEMORY_LOCK != 0,
+        n_gpu_layers: match p.n_gpu_layers {
+            0 => None,
+            DGEMMA_GPU_LAYERS_NONE => Some(0),
+            n => Some(n as usize),
+        },
+        n_cpu_experts: p.n_cpu_experts as usize,
+        plan_for: ContextParams {
+            size: p.planned_context_size,
+            kv: kv_type(p.planned_kv_type, "planned_kv_type")?,
+            ..Default::default()
+        },
     })
 }
 
@@ -161,7 +195,7 @@ fn cpu_level(level: u32) -> Result<Option<CpuLevel>> {
 /// for the defaults. `out`: receives the model, to be freed with dgemma_model_free(); not NULL, untouched on failure.
 ///
 /// Answers DGEMMA_STATUS_INVALID_ARGUMENT, _IO (missing, unreadable, not lockable), _BAD_FILE (damaged or another architecture),
-/// _TOKENIZER (unusable vocabulary), _OUT_OF_MEMORY or _CANCELLED (by on_progress). Threads: any.
+/// _TOKENIZER (unusable vocabulary), _OUT_OF_MEMORY, _DEVICE or _CANCELLED (by on_progress). Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dgemma_model_load(
     path: *const c_char,

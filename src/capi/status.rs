@@ -22,7 +22,7 @@ pub enum dgemma_status {
     Template = 5,
     /// Prompt and canvas do not fit into the context. Ask for a larger context_size, or shorten the prompt.
     ContextFull = 6,
-    /// A buffer could not be allocated; nothing was kept.
+    /// A buffer could not be allocated, or a GPU has too little memory, and the text says what would fit; nothing was kept.
     OutOfMemory = 7,
     /// Given up on request.
     Cancelled = 8,
@@ -49,7 +49,7 @@ impl From<&Error> for dgemma_status {
             Error::Tokenizer(_) => Self::Tokenizer,
             Error::Template(_) => Self::Template,
             Error::ContextFull { .. } => Self::ContextFull,
-            Error::OutOfMemory { .. } => Self::OutOfMemory,
+            Error::OutOfMemory { .. } | Error::TooLittleMemory(_) => Self::OutOfMemory,
             Error::Cancelled => Self::Cancelled,
             Error::NotFound(_) => Self::NotFound,
             Error::BufferTooSmall { .. } => Self::BufferTooSmall,

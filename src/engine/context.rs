@@ -9,7 +9,7 @@ use super::perf::ContextPerf;
 use super::{Model, generate};
 use crate::backend::KvType;
 use crate::error::{Error, Result};
-use crate::model::{KvRows, Runner, SessionSizes};
+use crate::model::{Config, KvRows, Runner, SessionSizes};
 use crate::sampler::Noise;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -28,6 +28,20 @@ pub struct ContextParams {
     pub chunk: usize,
     /// Number type of the cached keys and values: f16 and bf16 halve their memory. `None`: [`Model::default_kv`].
     pub kv: Option<KvType>,
+}
+
+impl ContextParams {
+    /// Defaults filled in, with `kv` for the number type; an error if the model allows no such context.
+    pub(super) fn sizes(&self, config: &Config, kv: KvType) -> Result<SessionSizes> {
+        let (limit, canvas) = (config.context_length, config.canvas);
+        let size = if self.size == 0 { DEFAULT_SIZE.min(limit) } else { self.size };
+        if size < canvas || size > limit {
+            let what = format!("is {size}, expected {canvas} (one canvas) to {limit} (the model's context length)");
+            return Err(Error::argument("context_size", what));
+        }
+        let chunk = if self.chunk == 0 { DEFAULT_CHUNK } else { self.chunk }.min(size);
+        Ok(SessionSizes { context: size, chunk, kv: self.kv.unwrap_or(kv) })
+    }
 }
 
 /// One sequence being read and written. Not shared between threads, except for its [`CancelToken`].
@@ -49,15 +63,9 @@ pub struct Context {
 
 impl Context {
     pub(super) fn new(model: Model, params: &ContextParams) -> Result<Self> {
-        let (limit, canvas) = (model.config().context_length, model.config().canvas);
-        let size = if params.size == 0 { DEFAULT_SIZE.min(limit) } else { params.size };
-        if size < canvas || size > limit {
-            let what = format!("is {size}, expected {canvas} (one canvas) to {limit} (the model's context length)");
-            return Err(Error::argument("context_size", what));
-        }
-        let chunk = if params.chunk == 0 { DEFAULT_CHUNK } else { params.chunk }.min(size);
-        let kv = params.kv.unwrap_or_else(|| model.default_kv());
-        let runner = model.runner(SessionSizes { context: size, chunk, kv })?;
+        let sizes = params.sizes(model.config(), model.default_kv())?;
+        let SessionSizes { context: size, chunk, kv } = sizes;
+        let runner = model.runner(sizes)?;
         Ok(Context {
             model,
             runner,

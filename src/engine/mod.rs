@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Next: `context.rs` (the timeline and its encoding), `denoise.rs` (one block), `stepping.rs` (blocks step by step),
-//! `score.rs`, `generate.rs` (the loop over blocks), `keep.rs` (copies and saved contexts).
+//! `score.rs`, `generate.rs` (the loop over blocks), `keep.rs` (copies and saved contexts), `plan.rs` (what goes where on a GPU).
 
 mod cancel;
 mod context;
@@ -24,6 +24,8 @@ mod hash;
 mod keep;
 mod params;
 mod perf;
+#[cfg(feature = "cuda")]
+mod plan;
 mod score;
 mod snapshot;
 mod start;
@@ -38,6 +40,8 @@ pub use generate::{Event, GenerateParams, Generation, StopReason};
 pub use keep::MemoryUse;
 pub use params::{BackendKind, ModelParams, ModelSizes};
 pub use perf::{ContextPerf, Perf};
+#[cfg(feature = "cuda")]
+pub use plan::{MemoryPlan, PlanParams, Room};
 pub use start::{Slot, Start};
 
 use crate::backend::cpu::Cpu;
@@ -47,6 +51,8 @@ use crate::backend::reference::Reference;
 use crate::cpu_level::CpuLevel;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Metadata};
+#[cfg(feature = "cuda")]
+use crate::log;
 use crate::model::{Config, Runner, Session, SessionSizes, Weights};
 use crate::sampler::SamplerParams;
 use crate::tokenizer::{ChatTemplate, Tokenizer};
@@ -76,12 +82,17 @@ fn give_back_memory() {
     }
 }
 
+/// The number type of keys and values when nothing is asked for.
+fn default_kv(exact: bool) -> KvType {
+    if exact { KvType::F32 } else { KvType::F16 }
+}
+
 /// The weights on the backend they were loaded for.
 enum Loaded {
     Cpu(Arc<Cpu>, Arc<Weights<Cpu>>),
     Reference(Arc<Reference>, Arc<Weights<Reference>>),
     #[cfg(feature = "cuda")]
-    Cuda(Arc<Cuda>, Arc<Weights<Cuda>>),
+    Cuda(Arc<Cuda>, Arc<Weights<Cuda>>, plan::Needs),
 }
 
 impl Loaded {
@@ -89,10 +100,16 @@ impl Loaded {
     #[cfg(feature = "cuda")]
     fn cuda(file: &Gguf, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
         let cuda = Cuda::new(params.device, params.threads)?.exact(params.exact);
-        cuda.check_room(file)?;
+        let room = Room::of(&cuda)?;
+        let needs = plan::Needs::of(file, params.exact, room.processors)?;
+        let plan = needs.fitting(&params.into(), &room)?;
+        for line in plan.to_string().lines() {
+            log::info(|| format!("{}: {line}", room.device));
+        }
+        let cuda = cuda.streaming(plan.into_placement())?;
         let weights = Weights::load(&cuda, file, progress)?;
         cuda.loaded();
-        Ok(Loaded::Cuda(Arc::new(cuda), Arc::new(weights)))
+        Ok(Loaded::Cuda(Arc::new(cuda), Arc::new(weights), needs))
     }
 
     #[cfg(not(feature = "cuda"))]
@@ -115,6 +132,7 @@ impl Model {
 
     /// Binds the weights of an open file; [`ModelParams::read`] has no influence any more.
     pub fn from_gguf(mut file: Gguf, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
+        params.check()?;
         file.guard_reads();
         let loaded = match params.backend {
             BackendKind::Cpu => {
@@ -154,7 +172,7 @@ impl Model {
             Loaded::Cpu(_, weights) => &weights.config,
             Loaded::Reference(_, weights) => &weights.config,
             #[cfg(feature = "cuda")]
-            Loaded::Cuda(_, weights) => &weights.config,
+            Loaded::Cuda(_, weights, _) => &weights.config,
         }
     }
 
@@ -172,7 +190,7 @@ impl Model {
     /// that is rounded (`tests/bench/SPEED.md`); in f32 where nothing is, with [`ModelParams::exact`] and on the reference
     /// backend.
     pub fn default_kv(&self) -> KvType {
-        if self.0.exact { KvType::F32 } else { KvType::F16 }
+        default_kv(self.0.exact)
     }
 
     /// The vocabulary.
@@ -231,7 +249,10 @@ impl Model {
             Loaded::Cpu(b, w) => Box::new(Session::new(b.clone(), w.clone(), sizes)?),
             Loaded::Reference(b, w) => Box::new(Session::new(b.clone(), w.clone(), sizes)?),
             #[cfg(feature = "cuda")]
-            Loaded::Cuda(b, w) => Box::new(Session::new(b.clone(), w.clone(), sizes)?),
+            Loaded::Cuda(b, w, needs) => {
+                needs.check_context(&sizes, b.memory()?.0)?;
+                Box::new(Session::new(b.clone(), w.clone(), sizes)?)
+            }
         })
     }
 }

@@ -1,6 +1,10 @@
 //! How to load a model, and how large it is.
 
+use super::ContextParams;
+#[cfg(feature = "cuda")]
+use super::PlanParams;
 use crate::cpu_level::CpuLevel;
+use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 
 /// Which backend runs the model.
@@ -22,6 +26,18 @@ pub struct ModelParams {
     pub backend: BackendKind,
     /// Which GPU of the CUDA backend, in the driver's order.
     pub device: usize,
+    /// How many layers the CUDA backend keeps on the GPU, the last ones; `None`, or more than there are: all. The matrices of
+    /// the others stay in page-locked host memory and are copied over, layer by layer, ahead of their use, in every pass:
+    /// results are the same, bit for bit, and a step takes as long as the link needs for those bytes. Embedding, head and
+    /// self-conditioning are always on the GPU. Other backends refuse any number.
+    pub n_gpu_layers: Option<usize>,
+    /// How many layers, the first ones, have their experts (nine tenths of a layer) in host memory, in the same way. Counts
+    /// among all layers, so that of those which are not on the GPU anyway nothing changes.
+    pub n_cpu_experts: usize,
+    /// The context that the CUDA backend must leave room for: a load fails where weights and such a context do not fit
+    /// together ([`Error::TooLittleMemory`](crate::Error::TooLittleMemory), with what would fit). Others can be made later,
+    /// as long as there is memory.
+    pub plan_for: ContextParams,
     /// Threads of the CPU backend's own pool, or of the pool that lays weights out for a GPU; 0: one per available core.
     pub threads: usize,
     /// Instruction set of the CPU backend; `None`: the best one. For tests and comparisons.
@@ -38,6 +54,26 @@ pub struct ModelParams {
     /// Lock the file's bytes in memory, so that the system never pushes them out. Needs the right to lock that much
     /// (`ulimit -l`); [`Error::Io`](crate::Error::Io) otherwise.
     pub lock: bool,
+}
+
+impl ModelParams {
+    /// An error if a wish is for another backend.
+    pub(super) fn check(&self) -> Result<()> {
+        let name = match (self.backend, self.n_gpu_layers, self.n_cpu_experts) {
+            (BackendKind::Cuda, ..) | (_, None, 0) => return Ok(()),
+            (_, Some(_), _) => "n_gpu_layers",
+            _ => "n_cpu_experts",
+        };
+        Err(Error::argument(name, "is set, but only the CUDA backend has layers on a GPU; expected it unset"))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl From<&ModelParams> for PlanParams {
+    fn from(p: &ModelParams) -> Self {
+        let (n_gpu_layers, n_cpu_experts) = (p.n_gpu_layers, p.n_cpu_experts);
+        PlanParams { n_gpu_layers, n_cpu_experts, exact: p.exact, context: p.plan_for.clone() }
+    }
 }
 
 /// How large a model is.

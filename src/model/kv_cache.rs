@@ -18,11 +18,22 @@ pub struct KvCache<B: Backend> {
     floor: Vec<usize>,
 }
 
+/// Positions that a layer of a context of `context` positions keeps.
+fn capacity(shape: &LayerShape, context: usize, slack: usize) -> usize {
+    shape.window.map_or(context, |w| (w - 1 + slack).min(context)).max(1)
+}
+
+/// Bytes of a cache.
+pub fn bytes(config: &Config, context: usize, slack: usize, kind: KvType) -> usize {
+    let of = |l: &LayerShape| l.kv_heads * capacity(l, context, slack) * l.head_dim;
+    2 * kind.bytes() * config.layers.iter().map(of).sum::<usize>()
+}
+
 impl<B: Backend> KvCache<B> {
     /// A cache for `context` positions, appended to by at most `slack` at a time.
     pub fn new(backend: &B, config: &Config, context: usize, slack: usize, kind: KvType) -> Result<Self> {
         let layer = |shape: &LayerShape| {
-            let capacity = shape.window.map_or(context, |w| (w - 1 + slack).min(context)).max(1);
+            let capacity = capacity(shape, context, slack);
             let len = shape.kv_heads * capacity * shape.head_dim;
             Ok(KvLayer {
                 k: backend.kv_buffer(kind, len, "cached keys")?,

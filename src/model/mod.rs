@@ -14,4 +14,5 @@ pub use config::{Config, LayerShape};
 pub use kv_bytes::KvBytes;
 pub use phases::{Phase, Phases, Spent, process_cpu_time};
 pub use runner::{KvRows, Runner, Session, SessionSizes};
+pub use tensors::{Matrix, matrices, vector_numbers};
 pub use weights::Weights;

@@ -4,9 +4,9 @@
 use super::config::Config;
 use super::forward::{self, CanvasIds, Pass};
 use super::kv_bytes::KvBytes;
-use super::kv_cache::KvCache;
+use super::kv_cache::{self, KvCache};
 use super::phases::{Phase, Phases};
-use super::state::State;
+use super::state::{self, State};
 use super::weights::Weights;
 use crate::backend::{
     Backend, CanvasStart, Decision, DeviceSampler, HeadParams, HeadStats, HeadWeights, KvType, StepInput, StepKey,
@@ -144,12 +144,28 @@ pub struct SessionSizes {
     pub kv: KvType,
 }
 
+impl SessionSizes {
+    /// Rows of the longest pass on backend `B`.
+    pub fn rows<B: Backend>(&self, config: &Config) -> usize {
+        if B::SHARES_PASSES { self.chunk + config.canvas } else { self.chunk.max(config.canvas) }
+    }
+
+    /// Bytes of cached keys and values.
+    pub fn kv_bytes(&self, config: &Config) -> usize {
+        kv_cache::bytes(config, self.context, self.chunk, self.kv)
+    }
+
+    /// Bytes of activations on backend `B`, without those of the experts.
+    pub fn activation_bytes<B: Backend>(&self, config: &Config) -> usize {
+        state::buffer_bytes(config, self.rows::<B>(config))
+    }
+}
+
 impl<B: Backend> Session<B> {
     /// All buffers, once and for all.
     pub fn new(backend: Arc<B>, weights: Arc<Weights<B>>, sizes: SessionSizes) -> Result<Self> {
         let config = &weights.config;
-        let rows = if B::SHARES_PASSES { sizes.chunk + config.canvas } else { sizes.chunk.max(config.canvas) };
-        let state = State::new(&*backend, config, rows)?;
+        let state = State::new(&*backend, config, sizes.rows::<B>(config))?;
         let kv = KvCache::new(&*backend, config, sizes.context, sizes.chunk, sizes.kv)?;
         let sampler = B::Sampler::new(&*backend, config.canvas, config.vocab)?;
         Ok(Session { backend, weights, state, kv, sampler, rows: 0, sizes })

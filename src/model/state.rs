@@ -26,10 +26,15 @@ pub struct State<B: Backend> {
     pub bytes: usize,         // of all of them
 }
 
+/// Bytes of all buffers but the routes.
+pub fn buffer_bytes(c: &Config, rows: usize) -> usize {
+    let widths = 4 * c.hidden + 2 * c.max_query_width() + 2 * c.max_kv_width() + 2 * c.ffn + c.experts;
+    size_of::<f32>() * (rows * widths + 2 * c.canvas * c.hidden)
+}
+
 impl<B: Backend> State<B> {
     pub fn new(backend: &B, c: &Config, rows: usize) -> Result<Self> {
         let buffer = |width: usize| backend.buffer(rows * width, "activations");
-        let widths = 4 * c.hidden + 2 * c.max_query_width() + 2 * c.max_kv_width() + 2 * c.ffn + c.experts;
         // Inputs and the two activations of every chosen expert, as the fast backends lay them out.
         let expert_widths = c.top_k * (c.hidden + 2 * c.expert_ffn);
         Ok(State {
@@ -50,7 +55,7 @@ impl<B: Backend> State<B> {
             likely: Vec::new(),
             watch: Stopwatch::new(),
             rows,
-            bytes: size_of::<f32>() * (rows * (widths + expert_widths) + 2 * c.canvas * c.hidden),
+            bytes: buffer_bytes(c, rows) + size_of::<f32>() * rows * expert_widths,
         })
     }
 }

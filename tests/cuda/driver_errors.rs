@@ -1,64 +1,11 @@
 //! What comes back when the driver refuses. On the stand-in driver only: a real one does not fail on demand.
 
 use super::common::golden;
-use super::device::available;
+use super::standin::Standin;
 use dgemma::Error;
 use dgemma::backend::cuda::devices;
 use dgemma::engine::{BackendKind, ContextParams, Event, GenerateParams, Model, ModelParams};
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ops::ControlFlow;
-
-/// The stand-in driver's own calls; `None` on a real driver.
-struct Standin(*mut c_void);
-
-impl Standin {
-    fn open(test: &str) -> Option<Standin> {
-        if !available(test) {
-            return None;
-        }
-        // SAFETY: a terminated name; the library is loaded already.
-        let library = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) };
-        // SAFETY: looks for a symbol.
-        let standin = !library.is_null() && !unsafe { libc::dlsym(library, c"standin_fail".as_ptr()) }.is_null();
-        if !standin {
-            eprintln!("skipped: {test}: this driver does not fail on demand");
-        }
-        standin.then_some(Standin(library))
-    }
-
-    fn symbol(&self, name: &CStr) -> *mut c_void {
-        // SAFETY: looks for a symbol of a library that stays loaded.
-        let found = unsafe { libc::dlsym(self.0, name.as_ptr()) };
-        assert!(!found.is_null(), "{name:?}");
-        found
-    }
-
-    /// The `n`-th call of `call` on this thread answers `code`; with `for_good`, every later call as well.
-    fn fail(&self, call: &str, n: c_int, code: c_int, for_good: bool) {
-        // SAFETY: the signature in standin/driver.cpp.
-        let f: unsafe extern "C" fn(*const c_char, c_int, c_int, c_int) =
-            unsafe { std::mem::transmute(self.symbol(c"standin_fail")) };
-        let call = CString::new(call).unwrap();
-        // SAFETY: a terminated text.
-        unsafe { f(call.as_ptr(), n, code, for_good.into()) };
-    }
-
-    fn set(&self, what: &CStr, value: c_int) {
-        // SAFETY: takes an int (or a size, of which the low half is given in the same register, the rest being zero).
-        let f: unsafe extern "C" fn(usize) = unsafe { std::mem::transmute(self.symbol(what)) };
-        // SAFETY: as above.
-        unsafe { f(value as isize as usize) };
-    }
-}
-
-impl Drop for Standin {
-    fn drop(&mut self) {
-        self.fail("", 0, 0, false);
-        self.set(c"standin_driver", 0);
-        self.set(c"standin_devices", 1);
-        self.set(c"standin_memory", 0);
-    }
-}
 
 fn load() -> dgemma::Result<Model> {
     let path = golden("peer").join("micro-Q8_0.gguf");
@@ -88,7 +35,11 @@ fn too_little_memory_is_seen_before_anything_is_copied() {
     let Some(standin) = Standin::open("too_little_memory_is_seen_before_anything_is_copied") else { return };
     standin.set(c"standin_memory", 1000);
     let error = refusal().to_string();
-    assert!(error.starts_with("cuMemGetInfo_v2: weights take 0.0 GB on stand-in, which has 0.0 GB free"), "{error}");
+    assert!(
+        error.starts_with("stand-in has 0.00 GB free of 0.00, ") && error.contains("nothing of it would fit"),
+        "{error}"
+    );
+    assert!(matches!(refusal(), Error::TooLittleMemory(_)));
 }
 
 /// Every driver call that a load and a generation make, failing at its first, second and tenth time: the error names the

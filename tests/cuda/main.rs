@@ -1,4 +1,5 @@
-//! The CUDA backend, kernel by kernel against `backend/reference`, then whole models, then failures of the driver.
+//! The CUDA backend, kernel by kernel against `backend/reference`, then whole models, those of which a part stays on the host, then
+//! failures of the driver.
 //!
 //! These tests run on a GPU, or on the stand-in driver of `standin/` (`cargo xtask cuda-host` builds it and runs them there, in
 //! three builds: plain, under the address and undefined-behaviour checkers, and under the race checker, which was seen to
@@ -8,10 +9,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod attention;
 mod device;
 mod driver_errors;
 mod formats;
 mod models;
+mod offload;
 mod operations;
 mod sampler;
+mod standin;

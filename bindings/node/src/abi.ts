@@ -28,6 +28,10 @@ export const structs = {
     exact: "uint32_t",
     cpu_level: "uint32_t",
     device: "uint32_t",
+    planned_context_size: "size_t",
+    n_gpu_layers: "uint32_t",
+    n_cpu_experts: "uint32_t",
+    planned_kv_type: "uint32_t",
   },
   dgemma_model_info: {
     struct_size: "size_t",
@@ -295,6 +299,7 @@ export const constants = {
   DGEMMA_CPU_AVX2: 2,
   DGEMMA_CPU_AVX512: 3,
   DGEMMA_CPU_AVX512_VNNI: 4,
+  DGEMMA_GPU_LAYERS_NONE: 0xffff_ffff,
   DGEMMA_TOKENIZE_ADD_BOS: 1,
   DGEMMA_TOKENIZE_PARSE_SPECIAL: 2,
   DGEMMA_DETOKENIZE_SPECIAL: 1,

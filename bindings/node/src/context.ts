@@ -67,7 +67,8 @@ export interface Perf {
   readonly headSeconds: number;
 }
 
-const kvTypes = { f32: constants.DGEMMA_KV_F32, f16: constants.DGEMMA_KV_F16, bf16: constants.DGEMMA_KV_BF16 };
+/** DGEMMA_KV_* by name. */
+export const kvTypes = { f32: constants.DGEMMA_KV_F32, f16: constants.DGEMMA_KV_F16, bf16: constants.DGEMMA_KV_BF16 };
 const kvNames = new Map(Object.entries(kvTypes).map(([name, value]) => [value as number, name as KvType]));
 
 /**

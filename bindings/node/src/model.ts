@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { type Backend, Status, backendName, backends, constants } from "./abi.js";
 import { Listener, addressOf } from "./callbacks.js";
 import type { ChatMessage } from "./chat.js";
-import { Context, type ContextOptions, createContext } from "./context.js";
+import { Context, type ContextOptions, type KvType, createContext, kvTypes } from "./context.js";
 import { Detokenizer } from "./detokenizer.js";
 import { AbortError, DgemmaError, choice, whole } from "./errors.js";
 import { Handle } from "./handle.js";
@@ -22,6 +22,23 @@ export interface LoadOptions {
   backend?: Backend | undefined;
   /** Which GPU "cuda" uses, from 0: entry 1 + device of `devices()`. */
   device?: number | undefined;
+  /**
+   * How many layers "cuda" keeps on the GPU, the last ones; left out, or more than there are: all. The matrices of the others
+   * stay in page-locked host memory and are copied over, ahead of their use, in every pass: texts are the same, and a step
+   * takes as long as the link to the GPU needs for those bytes. Other backends refuse any number.
+   */
+  nGpuLayers?: number | undefined;
+  /**
+   * How many layers, the first ones, have their experts in host memory, in the same way; left out or 0: none. Of layers that
+   * are not on the GPU anyway nothing changes. Other backends refuse anything but 0.
+   */
+  nCpuExperts?: number | undefined;
+  /**
+   * The context that "cuda" must leave room for; left out: 8192 tokens, or the model's limit if that is less, in f32. Where
+   * weights and such a context do not fit together, the error (status OutOfMemory) says what would fit. Other contexts can
+   * be made later, as long as there is memory.
+   */
+  plannedContext?: { size?: number | undefined; kvType?: KvType | undefined } | undefined;
   /** Threads of the model's own pool, 0 to 1024; 0 or left out: one per available core. */
   threads?: number | undefined;
   /** Read the file instead of mapping it, so that it may be changed or removed afterwards. */
@@ -292,6 +309,13 @@ function loadParams(native: Native, options: LoadOptions, listener: Listener): S
   params.set("memory", memory);
   params.set("exact", options.exact ? 1 : 0);
   params.set("device", whole("device", options.device ?? 0, 0xffff_ffff));
+  const layers = options.nGpuLayers;
+  const none = constants.DGEMMA_GPU_LAYERS_NONE;
+  params.set("n_gpu_layers", layers === 0 ? none : whole("nGpuLayers", layers ?? 0, none - 1));
+  params.set("n_cpu_experts", whole("nCpuExperts", options.nCpuExperts ?? 0, 0xffff_ffff));
+  const { size, kvType } = options.plannedContext ?? {};
+  params.set("planned_context_size", whole("plannedContext.size", size ?? 0, Number.MAX_SAFE_INTEGER));
+  params.set("planned_kv_type", kvType ? choice("plannedContext.kvType", kvType, kvTypes) : constants.DGEMMA_KV_DEFAULT);
   params.set("cpu_level", choice("cpuLevel", options.cpuLevel ?? "best", cpuLevels));
   if (options.onProgress || options.signal) {
     params.set("on_progress", addressOf("onProgress"));

@@ -34,6 +34,8 @@ pub enum Command {
     Conform(ConformArgs),
     /// Measure how fast a model runs here, and how much of what the processor, or a GPU, can do that is.
     Bench(BenchArgs),
+    /// Show what of a model would lie where on a GPU, or what would fit. Needs no GPU if told of one.
+    Plan(PlanArgs),
 }
 
 /// Which model, and what runs it.
@@ -59,6 +61,13 @@ pub struct EngineArgs {
     /// Which GPU, from 0, with `--backend cuda`.
     #[arg(long, default_value_t = 0)]
     pub device: usize,
+    /// How many layers stay on the GPU, the last ones [default: all]. The others are copied to it in every pass: the same text,
+    /// at the speed of the link.
+    #[arg(long)]
+    pub n_gpu_layers: Option<usize>,
+    /// How many layers, the first ones, have their experts in host memory, and are copied in the same way.
+    #[arg(long, alias = "n-cpu-moe", default_value_t = 0)]
+    pub n_cpu_experts: usize,
     /// Positions, prompt and canvas together; 0: 8192, or what the model allows if that is less.
     #[arg(long, default_value_t = 0)]
     pub context: usize,
@@ -150,6 +159,41 @@ pub struct ChatArgs {
     /// The system message.
     #[arg(long)]
     pub system: Option<String>,
+}
+
+/// `dgemma plan`.
+#[derive(Args)]
+pub struct PlanArgs {
+    /// The model file (of a split set, the first part); without it, the built-in model.
+    #[arg(short, long)]
+    pub model: Option<PathBuf>,
+    /// Which GPU, from 0.
+    #[arg(long, default_value_t = 0)]
+    pub device: usize,
+    /// Plan for a GPU with so many GB of memory (10^9 bytes), all of it free, instead of one in this machine.
+    #[arg(long, conflicts_with = "device")]
+    pub memory: Option<f64>,
+    /// Its multiprocessors.
+    #[arg(long, default_value_t = 132, requires = "memory")]
+    pub processors: usize,
+    /// How many layers stay on the GPU, the last ones [default: all].
+    #[arg(long)]
+    pub n_gpu_layers: Option<usize>,
+    /// How many layers, the first ones, have their experts in host memory.
+    #[arg(long, alias = "n-cpu-moe", default_value_t = 0)]
+    pub n_cpu_experts: usize,
+    /// Positions, prompt and canvas together; 0: 8192, or what the model allows if that is less.
+    #[arg(long, default_value_t = 0)]
+    pub context: usize,
+    /// Prompt rows encoded at a time; 0: 256.
+    #[arg(long, default_value_t = 0)]
+    pub chunk: usize,
+    /// Type of cached keys and values [default: f16, with --exact f32].
+    #[arg(long, value_enum)]
+    pub kv: Option<Kv>,
+    /// Products as accurate as in f32, which need more work space.
+    #[arg(long)]
+    pub exact: bool,
 }
 
 /// `dgemma tokenize`.

@@ -1,7 +1,7 @@
 //! The `dgemma` program. Results go to standard output, everything else to standard error.
 //!
 //! `args.rs` is what can be typed, `model.rs` opens what `-m` names; then one file per command: `generate.rs`, `chat.rs`,
-//! `info.rs`, `tokenize.rs`, `eval.rs`, `conform.rs`, `bench/`. `answer.rs` is what generating and chatting share, `visual.rs`
+//! `info.rs`, `tokenize.rs`, `eval.rs`, `conform.rs`, `bench/`, `plan.rs`. `answer.rs` is what generating and chatting share, `visual.rs`
 //! draws the canvas, `signals.rs` is Ctrl-C, `tensors.rs` reads and writes safetensors.
 
 mod answer;
@@ -14,6 +14,7 @@ mod eval;
 mod generate;
 mod info;
 mod model;
+mod plan;
 mod signals;
 mod tensors;
 mod tokenize;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Conform(args) => conform::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Plan(args) => plan::run(&args),
     };
     match done {
         Ok(code) => code,

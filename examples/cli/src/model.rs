@@ -20,7 +20,16 @@ pub fn open(path: Option<&Path>) -> Result<Gguf> {
 /// A model ready to run.
 pub fn load(path: Option<&Path>, engine: &EngineArgs) -> Result<Model> {
     let (backend, device) = (engine.backend.into(), engine.device);
-    let params = ModelParams { backend, device, threads: engine.threads, exact: engine.exact, ..Default::default() };
+    let params = ModelParams {
+        backend,
+        device,
+        threads: engine.threads,
+        exact: engine.exact,
+        n_gpu_layers: engine.n_gpu_layers,
+        n_cpu_experts: engine.n_cpu_experts,
+        plan_for: sizes(engine),
+        ..Default::default()
+    };
     Ok(Model::from_gguf(open(path)?, &params, |_| true)?)
 }
 
@@ -33,5 +42,9 @@ pub fn load_with_context(args: &ModelArgs) -> Result<(Model, Context)> {
 
 /// A context, as the options ask.
 pub fn context(model: &Model, engine: &EngineArgs) -> Result<Context> {
-    Ok(model.context(&ContextParams { size: engine.context, chunk: engine.chunk, ..Default::default() })?)
+    Ok(model.context(&sizes(engine))?)
+}
+
+fn sizes(engine: &EngineArgs) -> ContextParams {
+    ContextParams { size: engine.context, chunk: engine.chunk, ..Default::default() }
 }

@@ -40,6 +40,10 @@ fn check(call: &'static str, code: sys::CUresult) -> Result<()> {
     Err(Error::Device { call, what })
 }
 
+fn out_of_memory(error: &Error) -> bool {
+    matches!(error, Error::Device { what, .. } if what == "CUDA_ERROR_OUT_OF_MEMORY")
+}
+
 /// Whether there is a driver on this machine.
 fn present() -> bool {
     // SAFETY: looks for a library, and calls nothing in it.
@@ -143,6 +147,12 @@ impl Device {
         driver!(cuStreamSynchronize(self.stream))
     }
 
+    /// Lets what is asked for from now on wait until `event` has come, without making the caller wait.
+    pub fn wait_for(&self, event: &Event) -> Result<()> {
+        self.bind()?;
+        driver!(cuStreamWaitEvent(self.stream, event.handle, 0))
+    }
+
     /// Loads a cubin, a fatbin or a terminated PTX text.
     pub fn load(self: &Arc<Self>, image: &[u8]) -> Result<Module> {
         self.bind()?;
@@ -227,6 +237,53 @@ pub struct Grid {
     pub shared: u32,
 }
 
+/// Copies that run beside a device's kernels, in an order of their own.
+pub struct CopyStream {
+    device: Arc<Device>,
+    handle: sys::CUstream,
+}
+
+// SAFETY: as for `Device`.
+unsafe impl Send for CopyStream {}
+
+impl CopyStream {
+    /// Empty.
+    pub fn new(device: &Arc<Device>) -> Result<CopyStream> {
+        device.bind()?;
+        let mut handle = null_mut();
+        driver!(cuStreamCreate(&mut handle, 1))?; // 1: as for the device's own
+        Ok(CopyStream { device: device.clone(), handle })
+    }
+
+    /// Lets later copies wait until `event` has come.
+    pub fn wait_for(&self, event: &Event) -> Result<()> {
+        self.device.bind()?;
+        driver!(cuStreamWaitEvent(self.handle, event.handle, 0))
+    }
+
+    /// Copies a page-locked buffer to the start of `to`, whole. Both are in use until an event marked after this has come.
+    pub fn copy(&self, from: &Pinned, to: &mut Memory) -> Result<()> {
+        assert!(from.bytes <= to.bytes, "copy of {} bytes into {}", from.bytes, to.bytes);
+        self.device.bind()?;
+        driver!(cuMemcpyHtoDAsync_v2(to.address, from.at.cast(), from.bytes, self.handle))
+    }
+
+    /// Marks the end of the copies asked for so far.
+    pub fn mark(&self, event: &Event) -> Result<()> {
+        self.device.bind()?;
+        driver!(cuEventRecord(event.handle, self.handle))
+    }
+}
+
+impl Drop for CopyStream {
+    fn drop(&mut self) {
+        // The buffers of copies under way may be freed next. Nobody is left to hear of failures.
+        let _ = self.device.bind();
+        let _ = driver!(cuStreamSynchronize(self.handle));
+        let _ = driver!(cuStreamDestroy_v2(self.handle));
+    }
+}
+
 /// Loaded code.
 pub struct Module {
     device: Arc<Device>,
@@ -280,9 +337,7 @@ impl Memory {
         let mut address = 0;
         match driver!(cuMemAlloc_v2(&mut address, bytes.max(1))) {
             Ok(()) => Ok(Memory { device: device.clone(), address, bytes }),
-            Err(Error::Device { what: name, .. }) if name == "CUDA_ERROR_OUT_OF_MEMORY" => {
-                Err(Error::OutOfMemory { bytes, what })
-            }
+            Err(e) if out_of_memory(&e) => Err(Error::OutOfMemory { bytes, what }),
             Err(e) => Err(e),
         }
     }
@@ -412,7 +467,12 @@ impl Pinned {
     pub fn new(device: &Arc<Device>, bytes: usize) -> Result<Pinned> {
         device.bind()?;
         let mut at = null_mut();
-        driver!(cuMemHostAlloc(&mut at, bytes, 0))?;
+        match driver!(cuMemHostAlloc(&mut at, bytes.max(1), 0)) {
+            Err(e) if out_of_memory(&e) => {
+                return Err(Error::OutOfMemory { bytes, what: "weights in page-locked host memory" });
+            }
+            done => done?,
+        }
         // SAFETY: `bytes` bytes were allocated just now.
         unsafe { at.cast::<u8>().write_bytes(0, bytes) };
         Ok(Pinned { device: device.clone(), at: at.cast(), bytes })

@@ -39,6 +39,11 @@ impl Routes {
     }
 }
 
+/// Bytes of [`Routes`] once they were used.
+pub fn routes_bytes(rows: usize, top_k: usize, ffn: usize, hidden: usize, experts: usize) -> usize {
+    4 * (rows * top_k * (4 + ffn + hidden) + experts + 1)
+}
+
 /// Experts that a lane of `route` can mark as taken, times lanes.
 const MOST_EXPERTS: usize = 1024;
 
@@ -129,6 +134,8 @@ pub fn experts(
     let (gate_first, up_first) = (first_tile(gate_row, w.ffn)?, first_tile(up_row, w.ffn)?);
     let grid = grid::experts(gate.layout, gate.operand, w.ffn, w.experts, 2)?;
     let hidden = routes.hidden.address(0);
+    // All three are of one layer, and so stay where they are while each of them is fetched.
+    let (gate_at, up_at) = (gate.fetch(&mut scratch.streamed)?, up.fetch(&mut scratch.streamed)?);
     // SAFETY: (gate, gate_tiles, gate_first, up, up_tiles, up_first, ffn, k_tiles, x, offsets, row_of, out): the stacks hold
     // w.experts matrices, row_of names rows of x, and `hidden` has ffn numbers per slot.
     unsafe {
@@ -138,17 +145,7 @@ pub fn experts(
             entries(gate.operand).0,
             grid,
             arguments![
-                gate.address(),
-                gate_tiles,
-                gate_first,
-                up.address(),
-                up_tiles,
-                up_first,
-                ffn,
-                k_tiles,
-                records,
-                offsets,
-                row_of,
+                gate_at, gate_tiles, gate_first, up_at, up_tiles, up_first, ffn, k_tiles, records, offsets, row_of,
                 hidden
             ],
         )?;
@@ -158,7 +155,7 @@ pub fn experts(
     let grid = grid::experts(down.layout, down.operand, w.hidden, w.experts, 1)?;
     let (tiles, n, k_tiles) =
         (grid::int(down.row_tiles(), "tiles")?, grid::int(w.hidden, "width")?, grid::int(down.k_tiles(), "tiles")?);
-    let output = routes.output.address(0);
+    let (output, at) = (routes.output.address(0), down.fetch(&mut scratch.streamed)?);
     // SAFETY: (weight, weight_tiles, n, k_tiles, x, offsets, out), records and n numbers of `output` for each slot.
     unsafe {
         cuda.launch(
@@ -166,7 +163,7 @@ pub fn experts(
             Some(down.layout.name),
             entries(down.operand).1,
             grid,
-            arguments![down.address(), tiles, n, k_tiles, records, offsets, output],
+            arguments![at, tiles, n, k_tiles, records, offsets, output],
         )?;
     }
     let grid = grid::plane("experts_combine", w.hidden.div_ceil(256), rows, 256, 0)?;

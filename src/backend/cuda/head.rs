@@ -42,6 +42,13 @@ struct Walk {
     maxima: u64,
 }
 
+/// Bytes of work space for a walk over `rows` rows, with what a host that samples gives and takes.
+pub fn work_bytes(rows: usize, vocab: usize) -> usize {
+    let of_row = 4 * vocab.min(CHUNK) + ROW_BYTES + 4 * vocab.div_ceil(RUN) + 4 * vocab.div_ceil(CHUNK);
+    // Uniforms and a temperature, the four lists that come back, a bias.
+    rows * (of_row + 4 + 4 * 4) + 4 + 4 * vocab
+}
+
 /// What becomes of logits before their statistics, and whose numbers draw. Addresses, so that a recorded step finds other
 /// numbers there at each replay.
 #[derive(Clone, Copy)]
@@ -95,9 +102,9 @@ impl Walk {
 
     /// Logits of a chunk; x: address of operand records.
     fn logits(&self, cuda: &Cuda, table: &Weight, x: u64, first: usize, n: usize) -> Result<()> {
-        let first_tile = first / TILE_ROWS;
+        let (first_tile, at) = (first / TILE_ROWS, table.address()?);
         let out = self.logits;
-        Product { weight: table, first_tile, n, x, rows: self.rows, out, out_width: self.width }.launch(cuda)
+        Product { weight: table, at, first_tile, n, x, rows: self.rows, out, out_width: self.width }.launch(cuda)
     }
 
     fn statistics(&self, cuda: &Cuda, first: usize, n: usize, how: &Tempering) -> Result<()> {
@@ -149,7 +156,7 @@ impl Walk {
                 entry,
                 grid,
                 arguments![
-                    embedding.address(),
+                    embedding.address()?,
                     k_tiles,
                     hidden,
                     self.logits,
@@ -291,7 +298,7 @@ fn draw(cuda: &Cuda, w: &Walk, table: &Weight, x: u64, uniforms: u64, how: &Temp
             entry,
             grid,
             arguments![
-                table.address(),
+                table.address()?,
                 vocab,
                 k,
                 k_tiles,

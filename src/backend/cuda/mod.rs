@@ -3,10 +3,11 @@
 //! the head's statistics.
 //!
 //! Reading order: `driver.rs` (the driver, with errors), `units.rs` and `kernels.rs` (what is compiled, and from where it is
-//! loaded), `pack.rs` and `weight.rs` (the layout of weights), `grid.rs` (how launches are cut), `product.rs`, `experts.rs`,
-//! `attention.rs`, `head.rs`; `ceilings.rs` is for `dgemma bench` alone.
+//! loaded), `pack.rs` and `weight.rs` (the layout of weights), `streamed.rs` (those left on the host), `grid.rs` (how launches
+//! are cut), `product.rs`, `experts.rs`, `attention.rs`, `head.rs`; `ceilings.rs` is for `dgemma bench` alone. What goes where
+//! is decided in `engine/plan.rs`.
 //!
-//! Not here yet: graphs of a whole step, the sampler on the device, layers or experts left on the host.
+//! Not here yet: graphs of a whole step, the sampler on the device.
 
 mod attention;
 mod ceilings;
@@ -22,27 +23,32 @@ mod product;
 mod rows;
 mod sampler;
 mod scratch;
+mod streamed;
 mod units;
 mod weight;
 
 use super::{AttentionShape, Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, Tensor};
+use crate::gguf::Tensor;
 pub use ceilings::Ceilings;
 pub use driver::DeviceInfo;
 use driver::{Device, Grid, Memory};
-pub use experts::Routes;
+pub use experts::{Routes, routes_bytes};
 use kernels::Kernels;
 pub use kernels::embedded;
 pub use kv::Kv;
-pub use sampler::Sampler;
+pub use sampler::{Sampler, sampler_bytes};
 use scratch::Scratch;
+pub use scratch::Work;
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use streamed::Streamed;
+pub use streamed::{Place, Placement};
 use units::Unit;
 use weight::Uploads;
-pub use weight::Weight;
+pub use weight::{UPLOAD_BYTES, Weight, layout, operand};
 
 /// Pointers to arguments of a kernel, in the types that it declares; good until the end of the statement, so never in a `let`.
 macro_rules! arguments {
@@ -59,6 +65,10 @@ pub struct Cuda {
     kernels: Kernels,
     pool: rayon::ThreadPool,
     exact: bool,
+    /// Where weights are that stay on the host, by the names of their tensors.
+    places: HashMap<String, Place>,
+    /// Whose pass it is, where weights are streamed: two passes at once would take the slots from each other.
+    turn: Option<Mutex<()>>,
     device: Arc<Device>,
 }
 
@@ -81,7 +91,18 @@ impl Cuda {
             .build()
             .map_err(|e| Error::argument("threads", format!("cannot start {threads} threads: {e}")))?;
         let (scratch, uploads) = (Mutex::default(), Mutex::new(Uploads::new()));
-        Ok(Cuda { scratch, uploads, kernels: Kernels::new(device.clone()), pool, exact: false, device })
+        let (kernels, places, turn) = (Kernels::new(device.clone()), HashMap::new(), None);
+        Ok(Cuda { scratch, uploads, kernels, pool, exact: false, places, turn, device })
+    }
+
+    /// The same backend with the memory for weights that stay on the host. Before any of them is loaded.
+    pub fn streaming(mut self, placement: Placement) -> Result<Self> {
+        if !placement.groups.is_empty() {
+            self.scratch().streamed = Some(Streamed::new(&self.device, &placement)?);
+            self.turn = Some(Mutex::default());
+        }
+        self.places = placement.places;
+        Ok(self)
     }
 
     /// The same backend with all products as accurate as in f32. Otherwise products with quantized weights round their
@@ -95,33 +116,9 @@ impl Cuda {
         &self.device.info
     }
 
-    /// Bytes of its memory, (free, all).
+    /// Bytes of the device's memory, (free, all).
     pub fn memory(&self) -> Result<(usize, usize)> {
         self.device.memory()
-    }
-
-    /// An error unless the matrices of `file` fit the device's free memory, before anything is copied.
-    pub fn check_room(&self, file: &Gguf) -> Result<()> {
-        let mut bytes = 0usize;
-        for tensor in file.tensors().iter().filter(|t| t.shape.len() > 1) {
-            let tensor = file.tensor(&tensor.name).ok_or_else(|| Error::NotFound(tensor.name.clone()))?;
-            let dim = |i: usize| tensor.shape.get(i).copied().unwrap_or(1);
-            let size = weight::layout(&tensor)?.bytes(dim(0), dim(1), dim(2));
-            bytes = size.and_then(|n| bytes.checked_add(n)).unwrap_or(usize::MAX);
-        }
-        let (free, total) = self.device.memory()?;
-        if bytes <= free {
-            return Ok(());
-        }
-        let gb = |n: usize| n as f64 / 1e9;
-        let what = format!(
-            "weights take {:.1} GB on {}, which has {:.1} GB free of {:.1}: choose another device or smaller weights",
-            gb(bytes),
-            self.info().name,
-            gb(free),
-            gb(total)
-        );
-        Err(Error::Device { call: "cuMemGetInfo_v2", what })
     }
 
     /// Ends the upload: frees its page-locked buffers.
@@ -170,6 +167,7 @@ impl Backend for Cuda {
     }
 
     fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        let _turn = self.turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
         f()
     }
 
@@ -179,7 +177,9 @@ impl Backend for Cuda {
 
     fn weight(&self, tensor: Tensor) -> Result<Weight> {
         let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        uploads.weight(&self.device, &self.pool, &tensor, self.exact)
+        let mut scratch = self.scratch();
+        let place = self.places.get(&tensor.name).copied().zip(scratch.streamed.as_mut());
+        uploads.weight(&self.device, &self.pool, &tensor, self.exact, place)
     }
 
     fn buffer(&self, len: usize, what: &'static str) -> Result<Buffer> {

@@ -38,6 +38,8 @@ pub fn quantize(
 /// Rows `first_tile * 16 ..` of a weight, `n` of them, times operand records.
 pub struct Product<'a> {
     pub weight: &'a Weight,
+    /// Where it is.
+    pub at: u64,
     pub first_tile: usize,
     pub n: usize,
     /// Address of the records, and how many rows of them.
@@ -64,7 +66,7 @@ impl Product<'_> {
                 Some(w.layout.name),
                 entries(w.operand).1,
                 grid,
-                arguments![w.address(), first, n, k_tiles, self.x, rows, self.out, width],
+                arguments![self.at, first, n, k_tiles, self.x, rows, self.out, width],
             )
         }
     }
@@ -73,6 +75,6 @@ impl Product<'_> {
 pub fn matmul(cuda: &Cuda, weight: &Weight, x: &Buffer, rows: usize, out: &Buffer) -> Result<()> {
     let mut scratch = cuda.scratch();
     let x = quantize(cuda, &mut scratch.operand, weight.operand, &x.0, rows, weight.cols, weight.k_tiles())?;
-    let (n, out) = (weight.rows, out.0.address(0));
-    Product { weight, first_tile: 0, n, x, rows, out, out_width: n }.launch(cuda)
+    let (n, out, at) = (weight.rows, out.0.address(0), weight.fetch(&mut scratch.streamed)?);
+    Product { weight, at, first_tile: 0, n, x, rows, out, out_width: n }.launch(cuda)
 }

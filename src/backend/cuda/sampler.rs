@@ -58,6 +58,11 @@ pub struct Sampler {
     stability: u32,
 }
 
+/// Bytes that a sampler has on the device.
+pub fn sampler_bytes(canvas: usize) -> usize {
+    (List::End as usize * canvas + STATE + ARGUMENTS) * size_of::<u32>()
+}
+
 impl Sampler {
     /// For canvases of up to `canvas` positions.
     pub fn new(cuda: &Cuda, canvas: usize, vocab: usize) -> Result<Self> {

@@ -2,6 +2,8 @@
 //! the stream's order does the rest, so operations of several contexts can share it.
 
 use super::driver::{Device, Memory};
+use super::streamed::Streamed;
+use super::{attention, head};
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -25,6 +27,35 @@ impl Room {
     }
 }
 
+/// What decides how large the work space gets.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Rows of the longest pass.
+    pub rows: usize,
+    /// Rows of a canvas.
+    pub canvas: usize,
+    /// Tokens.
+    pub vocab: usize,
+    /// Bytes that a row takes as the operand of the widest product.
+    pub operand_row: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Multiprocessors of the device.
+    pub processors: usize,
+}
+
+impl Work {
+    /// Bytes of work space, once every operation ran. Each of `attention` is a layer's K/V heads, their width, and the most
+    /// positions that its rows see.
+    pub fn bytes(&self, attention: impl Iterator<Item = (usize, usize, usize)>) -> usize {
+        let partial = attention.map(|(kv_heads, dim, seen)| {
+            attention::work_bytes(self.rows, self.heads, kv_heads, dim, seen, self.processors)
+        });
+        let ids = self.rows * size_of::<u32>();
+        self.rows * self.operand_row + ids + partial.max().unwrap_or(0) + head::work_bytes(self.canvas, self.vocab)
+    }
+}
+
 /// What operations need beside their arguments.
 #[derive(Default)]
 pub struct Scratch {
@@ -43,4 +74,7 @@ pub struct Scratch {
     /// Pairs whose log-probabilities are wanted, and those.
     pub given: Room,
     pub found: Room,
+    /// What brings weights that live on the host; here, so that whoever fetches one is alone until its kernels are on the
+    /// stream.
+    pub streamed: Option<Streamed>,
 }

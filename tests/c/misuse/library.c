@@ -50,6 +50,15 @@ static void load_rows(void) {
     p.cpu_level = 99;
     NO(dgemma_model_load, (path, &p, &out.model), "argument `cpu_level`: is 99");
     p.cpu_level = 0;
+    p.n_gpu_layers = DGEMMA_GPU_LAYERS_NONE;
+    NO(dgemma_model_load, (path, &p, &out.model), "argument `n_gpu_layers`: is set, but only the CUDA backend");
+    p.n_gpu_layers = 0;
+    p.n_cpu_experts = 1;
+    NO(dgemma_model_load, (path, &p, &out.model), "argument `n_cpu_experts`: is set, but only the CUDA backend");
+    p.n_cpu_experts = 0;
+    p.planned_kv_type = 4;
+    NO(dgemma_model_load, (path, &p, &out.model), "argument `planned_kv_type`: is 4, expected a DGEMMA_KV_* value");
+    p.planned_kv_type = 0;
     p.on_progress = stop_loading;
     p.user_data = &calls;
     ROW(dgemma_model_load, (path, &p, &out.model), DGEMMA_STATUS_CANCELLED, "cancelled");

@@ -1,23 +1,30 @@
 // A stand-in for libcuda.so.1: the driver entry points that the library uses, with kernels run on the host (cusim).
 //
 // Device memory is host memory of exactly the size asked for, so the address checker watches every access of a kernel. Work
-// on a stream is done at once. Images are read whole but not understood: every kernel that registered itself is in every
-// module.
+// on a stream is done at once, but for copies from page-locked memory: those are done as late as the rules allow, when their
+// stream goes on or something waits for them, so that a missing wait shows. Images are read whole but not understood: every
+// kernel that registered itself is in every module.
 //
 // Failures on demand, per thread, so that tests can run side by side:
 //   standin_fail(call, n, code, for_good)   the n-th call from now of that name answers `code`; with for_good every call does
 //                                           from then on, as after a lost device
-//   standin_memory(bytes)                   what the device has; 0: 8 GiB
-//   standin_shared(bytes)                   shared memory that a block can have; 0: 99 KiB, the least of all devices
+//   standin_memory(bytes)                   what the device has, for allocations of this thread; 0: 8 GiB
 //   standin_driver(version)                 what cuDriverGetVersion says; 0: 13000
 //   standin_devices(n)                      how many there are; -1: cuInit answers CUDA_ERROR_NO_DEVICE
-// and standin_allocated(): bytes of device memory in use, by all threads; standin_launches(): kernels run by this thread;
+// and standin_allocated(): bytes of device memory in use, by all threads; standin_allocated_here(): of those that this thread
+// asked for; standin_page_locked_here(): the same of page-locked memory; standin_launches(): kernels run by this thread;
+// standin_copies_in_order(): copies beside a stream with kernels, by this thread, that had waited for all kernels there before
+// they began; standin_copies_out_of_order(): those that had not;
 // standin_image(&hash): bytes of the image that this thread loaded last, and their FNV-1a hash.
 #include "registry.h"
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <deque>
+#include <map>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 
 typedef int Result;
@@ -28,11 +35,61 @@ static thread_local struct {
     int after = 0, code = 0;
     bool for_good = false, lost = false;
 } failing;
-static thread_local size_t memory_bytes = 0, shared_bytes = 101376, launches = 0;
+static thread_local size_t memory_bytes = 0, launches = 0;
 static thread_local int driver_version = 13000, devices = 1;
 static std::atomic<size_t> allocated{0};
 static std::mutex sizes_lock;
 static std::unordered_map<Address, size_t> sizes;
+static std::map<Address, size_t> page_locked; // by the same lock
+static thread_local size_t allocated_here = 0, page_locked_here = 0, in_order = 0, out_of_order = 0;
+
+// Copies that were asked for and not done yet, and how far this stream waits for the kernels of others.
+struct Copy {
+    Address to, from;
+    size_t bytes;
+};
+struct Stream {
+    std::deque<Copy> late;
+    size_t asked = 0, done = 0, launched = 0;
+    std::map<Stream*, size_t> waited;
+};
+struct Event {
+    Stream* stream = nullptr;
+    size_t asked = 0, launched = 0;
+};
+static std::recursive_mutex streams_lock;
+static std::set<Stream*> streams;
+
+static void catch_up(Stream* stream, size_t until) {
+    std::lock_guard<std::recursive_mutex> lock(streams_lock);
+    while (stream->done < until) {
+        const Copy& copy = stream->late.front();
+        std::memcpy(reinterpret_cast<void*>(copy.to), reinterpret_cast<void*>(copy.from), copy.bytes);
+        stream->late.pop_front();
+        stream->done++;
+    }
+}
+static void catch_up(void* stream) {
+    std::lock_guard<std::recursive_mutex> lock(streams_lock);
+    catch_up(static_cast<Stream*>(stream), static_cast<Stream*>(stream)->asked);
+}
+
+// Freeing waits for copies from or to what is freed.
+static void catch_up_with(Address memory, size_t bytes) {
+    std::lock_guard<std::recursive_mutex> lock(streams_lock);
+    const auto within = [=](Address at) { return at >= memory && at < memory + bytes; };
+    const auto concerned = [=](const Copy& copy) { return within(copy.to) || within(copy.from); };
+    for (Stream* stream : streams)
+        if (std::any_of(stream->late.begin(), stream->late.end(), concerned)) catch_up(stream, stream->asked);
+}
+
+static bool is_page_locked(const void* memory) {
+    std::lock_guard<std::mutex> lock(sizes_lock);
+    const auto next = page_locked.upper_bound(Address(memory));
+    if (next == page_locked.begin()) return false;
+    const auto& [start, bytes] = *std::prev(next);
+    return Address(memory) < start + bytes;
+}
 
 static int failure(const char* call) {
     if (failing.lost) return failing.code;
@@ -53,11 +110,14 @@ EXPORT void standin_fail(const char* call, int n, int code, int for_good) {
     failing = {name.c_str(), n, code, for_good != 0, false};
 }
 EXPORT void standin_memory(size_t bytes) { memory_bytes = bytes; }
-EXPORT void standin_shared(size_t bytes) { shared_bytes = bytes ? bytes : 101376; }
 EXPORT void standin_driver(int version) { driver_version = version ? version : 13000; }
 EXPORT void standin_devices(int n) { devices = n; }
 EXPORT size_t standin_allocated() { return allocated; }
+EXPORT size_t standin_allocated_here() { return allocated_here; }
+EXPORT size_t standin_page_locked_here() { return page_locked_here; }
 EXPORT size_t standin_launches() { return launches; }
+EXPORT size_t standin_copies_in_order() { return in_order; }
+EXPORT size_t standin_copies_out_of_order() { return out_of_order; }
 
 CALL(cuInit, unsigned) {
     MAY_FAIL;
@@ -89,7 +149,7 @@ CALL(cuDeviceGetAttribute, int* value, int attribute, int) {
     case 16: *value = 4; break;       // multiprocessors
     case 75: *value = 8; break;       // compute capability 8.6, the device with the least shared memory
     case 76: *value = 6; break;
-    case 97: *value = int(shared_bytes); break; // shared memory per block, on request
+    case 97: *value = 101376; break;  // shared memory per block, on request
     default: return 1;
     }
     return 0;
@@ -112,7 +172,7 @@ CALL(cuCtxSetCurrent, void*) {
 CALL(cuMemGetInfo_v2, size_t* free, size_t* total) {
     MAY_FAIL;
     *total = memory_bytes ? memory_bytes : size_t(8) << 30;
-    *free = *total;
+    *free = *total > allocated_here ? *total - allocated_here : 0;
     return 0;
 }
 // The bytes of an image: as many as a fatbin's header says, or the eight that the stand-in compiler makes; 0: neither.
@@ -153,78 +213,134 @@ CALL(cuModuleGetFunction, void** function, void*, const char* name) {
 }
 CALL(cuFuncSetAttribute, void*, int, int value) {
     MAY_FAIL;
-    return size_t(value) > shared_bytes ? 1 : 0;
+    return value > 101376 ? 1 : 0;
 }
 CALL(cuStreamCreate, void** stream, unsigned) {
     MAY_FAIL;
-    *stream = reinterpret_cast<void*>(3);
+    Stream* made = new Stream;
+    std::lock_guard<std::recursive_mutex> lock(streams_lock);
+    streams.insert(made);
+    *stream = made;
     return 0;
 }
-CALL(cuStreamDestroy_v2, void*) { return 0; }
-CALL(cuStreamSynchronize, void*) {
+CALL(cuStreamDestroy_v2, void* stream) {
+    std::lock_guard<std::recursive_mutex> lock(streams_lock);
+    catch_up(stream);
+    streams.erase(static_cast<Stream*>(stream));
+    delete static_cast<Stream*>(stream);
+    return 0;
+}
+CALL(cuStreamSynchronize, void* stream) {
     MAY_FAIL;
+    catch_up(stream);
+    return 0;
+}
+CALL(cuStreamWaitEvent, void* stream, void* event, unsigned) {
+    MAY_FAIL;
+    std::lock_guard<std::recursive_mutex> lock(streams_lock);
+    const Event& e = *static_cast<Event*>(event);
+    if (!e.stream) return 0;
+    catch_up(e.stream, e.asked);
+    size_t& waited = static_cast<Stream*>(stream)->waited[e.stream];
+    waited = std::max(waited, e.launched);
     return 0;
 }
 CALL(cuEventCreate, void** event, unsigned) {
     MAY_FAIL;
-    *event = reinterpret_cast<void*>(4);
+    *event = new Event;
     return 0;
 }
-CALL(cuEventRecord, void*, void*) {
+CALL(cuEventRecord, void* event, void* stream) {
     MAY_FAIL;
+    std::lock_guard<std::recursive_mutex> lock(streams_lock);
+    Stream* s = static_cast<Stream*>(stream);
+    *static_cast<Event*>(event) = {s, s->asked, s->launched};
     return 0;
 }
-CALL(cuEventSynchronize, void*) {
+CALL(cuEventSynchronize, void* event) {
     MAY_FAIL;
+    const Event& e = *static_cast<Event*>(event);
+    if (e.stream) catch_up(e.stream, e.asked);
     return 0;
 }
-CALL(cuEventDestroy_v2, void*) { return 0; }
+CALL(cuEventDestroy_v2, void* event) {
+    delete static_cast<Event*>(event);
+    return 0;
+}
 CALL(cuMemHostAlloc, void** memory, size_t bytes, unsigned) {
     MAY_FAIL;
     *memory = std::malloc(bytes);
-    return *memory ? 0 : 2;
+    if (!*memory) return 2;
+    page_locked_here += bytes;
+    std::lock_guard<std::mutex> lock(sizes_lock);
+    page_locked[Address(*memory)] = bytes;
+    return 0;
 }
 CALL(cuMemFreeHost, void* memory) {
+    size_t bytes;
+    {
+        std::lock_guard<std::mutex> lock(sizes_lock);
+        bytes = page_locked[Address(memory)];
+        page_locked_here -= bytes;
+        page_locked.erase(Address(memory));
+    }
+    catch_up_with(Address(memory), bytes);
     std::free(memory);
     return 0;
 }
 CALL(cuMemAlloc_v2, Address* memory, size_t bytes) {
     MAY_FAIL;
-    if (memory_bytes && allocated + bytes > memory_bytes) return 2;
+    if (memory_bytes && allocated_here + bytes > memory_bytes) return 2;
     *memory = Address(std::malloc(bytes));
     if (!*memory) return 2;
     std::memset(reinterpret_cast<void*>(*memory), 0xCD, bytes);
-    allocated += bytes;
+    allocated += bytes, allocated_here += bytes;
     std::lock_guard<std::mutex> lock(sizes_lock);
     sizes[*memory] = bytes;
     return 0;
 }
 CALL(cuMemFree_v2, Address memory) {
+    size_t bytes;
     {
         std::lock_guard<std::mutex> lock(sizes_lock);
-        allocated -= sizes[memory];
+        bytes = sizes[memory];
+        allocated -= bytes, allocated_here -= bytes;
         sizes.erase(memory);
     }
+    catch_up_with(memory, bytes);
     std::free(reinterpret_cast<void*>(memory));
     return 0;
 }
-CALL(cuMemsetD8Async, Address to, unsigned char value, size_t bytes, void*) {
+CALL(cuMemsetD8Async, Address to, unsigned char value, size_t bytes, void* stream) {
     MAY_FAIL;
+    catch_up(stream);
     std::memset(reinterpret_cast<void*>(to), value, bytes);
     return 0;
 }
-CALL(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, void*) {
+CALL(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, void* stream) {
     MAY_FAIL;
-    std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+    std::lock_guard<std::recursive_mutex> lock(streams_lock);
+    Stream& s = *static_cast<Stream*>(stream);
+    if (!is_page_locked(from)) {
+        catch_up(stream);
+        std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+        return 0;
+    }
+    if (!s.launched)
+        for (const auto& [other, waited] : s.waited) (waited == other->launched ? in_order : out_of_order)++;
+    s.late.push_back({to, Address(from), bytes});
+    s.asked++;
     return 0;
 }
-CALL(cuMemcpyDtoDAsync_v2, Address to, Address from, size_t bytes, void*) {
+CALL(cuMemcpyDtoDAsync_v2, Address to, Address from, size_t bytes, void* stream) {
     MAY_FAIL;
+    catch_up(stream);
     std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
     return 0;
 }
-CALL(cuMemcpyDtoHAsync_v2, void* to, Address from, size_t bytes, void*) {
+CALL(cuMemcpyDtoHAsync_v2, void* to, Address from, size_t bytes, void* stream) {
     MAY_FAIL;
+    catch_up(stream);
     std::memcpy(to, reinterpret_cast<void*>(from), bytes);
     return 0;
 }
@@ -243,8 +359,9 @@ struct Copy2D { // CUDA_MEMCPY2D
     size_t to_pitch, width, height;
 };
 
-CALL(cuMemcpy2DAsync_v2, const Copy2D* copy, void*) {
+CALL(cuMemcpy2DAsync_v2, const Copy2D* copy, void* stream) {
     MAY_FAIL;
+    catch_up(stream);
     if (copy->from_type != 2 || copy->to_type != 1) return 1; // from the device to the host
     for (size_t y = 0; y < copy->height; y++) {
         std::memcpy(static_cast<char*>(copy->to_host) + (copy->to_y + y) * copy->to_pitch + copy->to_x,
@@ -254,11 +371,15 @@ CALL(cuMemcpy2DAsync_v2, const Copy2D* copy, void*) {
     return 0;
 }
 CALL(cuLaunchKernel, void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-     unsigned shared, void*, void** arguments, void**) {
+     unsigned shared, void* stream, void** arguments, void**) {
     MAY_FAIL;
+    catch_up(stream);
     if (!gx || gx > 0x7fffffff || !gy || gy > 65535 || !gz || gz > 65535 || bx * by * bz > 1024) return 1;
-    if (shared > shared_bytes) return 1;
     launches++;
+    {
+        std::lock_guard<std::recursive_mutex> lock(streams_lock);
+        static_cast<Stream*>(stream)->launched++;
+    }
     cusim::launch({gx, gy, gz}, {bx, by, bz}, shared, (*static_cast<Bind*>(function))(arguments));
     return 0;
 }
