@@ -12,20 +12,9 @@
 //
 // Grid (rows * group / 16, kv_heads, splits), 256 threads; dim at most 512, a multiple of 4. Shared memory: queries
 // 16 * dim, K or V 32 * (dim + 4), scores 16 * 32, three numbers per vector; floats.
-#include "kv.cuh"
+#include "attention.cuh"
 
 static constexpr int VECTORS = 16, POSITIONS = 32, THREADS = 256;
-
-struct Shape {
-    int rows, start, heads, kv_heads, dim, window, causal, capacity, kind;
-};
-
-DEVICE int visible_first(const Shape& s, int row) {
-    const int end = s.causal ? s.start + row + 1 : s.start + 1;
-    return s.window > 0 && end > s.window ? end - s.window : 0;
-}
-
-DEVICE int visible_end(const Shape& s, int row) { return s.causal ? s.start + row + 1 : s.start + s.rows; }
 
 // Rows `first .. first + count` of one head's keys or values into shared memory, `pitch` floats apart.
 DEVICE void load_rows(const Shape& s, const uint8_t* cache, const float* fresh, int head, int first, int count, int pitch,
@@ -146,8 +135,9 @@ KERNEL(256) attention(const float* q, const float* k, const float* v, const uint
     }
 }
 
-// out `[vectors, dim]` from partial `[vectors, splits, dim + 2]`. Grid (vectors), 256 threads.
-KERNEL(256) attention_merge(const float* partial, int splits, int dim, float* out) {
+// out `[vectors, dim]` from partial `[vectors, splits, dim + 2]`. Maxima are in units of
+// `unit`: of 1, or of ln 2 (attention_tiles.cu). Grid (vectors), 256 threads.
+KERNEL(256) attention_merge(const float* partial, int splits, int dim, float unit, float* out) {
     partial += int64_t(blockIdx.x) * splits * (dim + 2);
     float max = NEGATIVE_INFINITY;
     for (int i = 0; i < splits; i++) max = fmaxf(max, partial[int64_t(i) * (dim + 2)]);
@@ -156,7 +146,7 @@ KERNEL(256) attention_merge(const float* partial, int splits, int dim, float* ou
         for (int i = 0; i < splits; i++) {
             const float* part = partial + int64_t(i) * (dim + 2);
             if (part[1] == 0) continue; // a split of which this row saw nothing
-            const float factor = expf(part[0] - max);
+            const float factor = expf((part[0] - max) * unit);
             total = fmaf(part[1], factor, total);
             sum = fmaf(part[2 + column], factor, sum);
         }

@@ -130,6 +130,42 @@ DEVICE void ldmatrix_transposed(uint32_t& m0, uint32_t& m1, const void* row) {
 #endif
 }
 
+// The same in half precision.
+DEVICE void mma_f16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+#ifdef __CUDACC__
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+#else
+    cusim::mma_f16(c, a0, a1, a2, a3, b0, b1);
+#endif
+}
+
+// Four 8 x 8 matrices of 16-bit numbers from shared memory: lanes 8 i to 8 i + 7 give the addresses of the rows of matrix i
+// (16-byte aligned), lane 4 g + t receives elements 2 t and 2 t + 1 of row g of each.
+DEVICE void ldmatrix4(uint32_t (&m)[4], const void* row) {
+#ifdef __CUDACC__
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(row))
+                 : "memory");
+#else
+    cusim::ldmatrix4(m, row, false);
+#endif
+}
+
+// The same, transposed: rows 2 t and 2 t + 1 of column g of each.
+DEVICE void ldmatrix4_transposed(uint32_t (&m)[4], const void* row) {
+#ifdef __CUDACC__
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(row))
+                 : "memory");
+#else
+    cusim::ldmatrix4(m, row, true);
+#endif
+}
+
 // Four bytes of the eight in `low` and `high`, chosen by the low three bits of each of the selector's four nibbles.
 DEVICE uint32_t pick_bytes(uint32_t low, uint32_t high, uint32_t selector) {
 #ifdef __CUDACC__
@@ -184,6 +220,40 @@ DEVICE uint32_t float_to_bf16(float x) {
     const uint32_t bits = float_to_bits(x);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return bits >> 16 | 0x40; // NaN stays one
     return (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+}
+
+// Two floats rounded to half precision, `low` in the low half; beyond its range, the largest there is.
+DEVICE uint32_t pack_f16(float low, float high) {
+    low = fminf(fmaxf(low, -65504.0f), 65504.0f), high = fminf(fmaxf(high, -65504.0f), 65504.0f);
+#ifdef __CUDACC__
+    uint32_t both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+#else
+    return cusim::float_to_half(low) | uint32_t(cusim::float_to_half(high)) << 16;
+#endif
+}
+
+// Two floats rounded to bf16.
+DEVICE uint32_t pack_bf16(float low, float high) {
+#ifdef __CUDACC__
+    uint32_t both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+#else
+    return float_to_bf16(low) | float_to_bf16(high) << 16;
+#endif
+}
+
+// 2^x, off by 2^-22 of it at most; results below 2^-126 may become 0.
+DEVICE float exp2_near(float x) {
+#ifdef __CUDACC__
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return exp2f(x);
+#endif
 }
 
 // The next `PARTS` terms of x = bf16 + bf16 + ...; three hold every bit of a float.

@@ -138,6 +138,40 @@ fn products_in_integers_in_every_format() {
     }
 }
 
+/// Every number of rows up to 300 with 47 weight rows, and up to 25 with weight rows around the borders of a panel (16), a
+/// pair of them and a tile (64): the kernels take rows in groups of 6 or 4 and panels in pairs, and ask for memory ahead by
+/// shares of both. Against the plain code for the same integers, which takes rows one by one.
+#[test]
+fn products_in_integers_of_any_number_of_rows() {
+    let k = 256;
+    for name in ["Q4_0", "Q8_0", "Q4_K", "Q6_K", "Q2_K"] {
+        for n in [1, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65] {
+            let mut r = Numbers(3);
+            let weight = r.tensor(quant::by_name(name).unwrap(), &[k, n]);
+            let x = r.vec(300 * k);
+            let product = |cpu: &Cpu, rows: usize| {
+                // What a product must not touch.
+                let mut out = vec![7.0; (rows + 1) * n];
+                let w = cpu.weight(weight.clone()).unwrap();
+                cpu.run(|| cpu.matmul(&w, &x, rows, &mut out).unwrap());
+                assert!(out[rows * n..].iter().all(|&x| x == 7.0), "{name}: wrote behind {rows} rows");
+                out.truncate(rows * n);
+                out
+            };
+            let plain = product(&Cpu::new(1, CpuLevel::Scalar).unwrap(), 300);
+            for level in CpuLevel::available() {
+                let cpu = Cpu::new(1, level).unwrap();
+                let all = product(&cpu, 300);
+                assert_close(&format!("{name} 300x{n}, {}", level.name()), &all, &plain, 1e-3);
+                let most = if n == 47 { 300 } else { 2 * 12 + 2 };
+                for rows in 1..most {
+                    assert_eq!(product(&cpu, rows), all[..rows * n], "{name} {rows}x{n}, {}", level.name());
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn elementwise_operations_and_norms() {
     for (rows, dim) in [(1, 1), (3, 17), (300, 64), (40, 1000)] {

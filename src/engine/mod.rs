@@ -101,7 +101,7 @@ impl Loaded {
     fn cuda(file: &Gguf, params: &ModelParams, progress: impl FnMut(f32) -> bool) -> Result<Self> {
         let cuda = Cuda::new(params.device, params.threads)?.exact(params.exact);
         let room = Room::of(&cuda)?;
-        let needs = plan::Needs::of(file, params.exact, room.processors)?;
+        let needs = plan::Needs::of(file, params.exact, &room)?;
         let plan = needs.fitting(&params.into(), &room)?;
         for line in plan.to_string().lines() {
             log::info(|| format!("{}: {line}", room.device));

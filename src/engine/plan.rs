@@ -8,7 +8,7 @@
 
 use super::{ContextParams, default_kv};
 use crate::backend::KvType;
-use crate::backend::cuda::{self, Cuda, Placement, Work};
+use crate::backend::cuda::{self, Cuda, Limits, Placement, Work};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::{Config, Matrix, SessionSizes, matrices, vector_numbers};
@@ -38,6 +38,8 @@ pub struct Room {
     pub total: usize,
     /// Its multiprocessors.
     pub processors: usize,
+    /// Most bytes of shared memory that a block can have there.
+    pub shared: usize,
     /// Bytes of host memory that can be had.
     pub host_free: usize,
 }
@@ -46,8 +48,8 @@ impl Room {
     /// What there is with a device.
     pub fn of(cuda: &Cuda) -> Result<Self> {
         let ((free, total), info) = (cuda.memory()?, cuda.info());
-        let (device, processors) = (info.name.clone(), info.processors);
-        Ok(Room { device, free, total, processors, host_free: Room::host() })
+        let (device, processors, shared) = (info.name.clone(), info.processors, info.shared);
+        Ok(Room { device, free, total, processors, shared, host_free: Room::host() })
     }
 
     /// Bytes of host memory that the system says it can give.
@@ -96,14 +98,14 @@ const MOST_RESERVE: usize = 512 << 20;
 impl MemoryPlan {
     /// The plan for `file`, whether it fits or not.
     pub fn for_file(file: &Gguf, params: &PlanParams, room: &Room) -> Result<Self> {
-        let needs = Needs::of(file, params.exact, room.processors)?;
+        let needs = Needs::of(file, params.exact, room)?;
         let sizes = params.context.sizes(&needs.config, default_kv(params.exact))?;
         Ok(needs.plan(params.n_gpu_layers, params.n_cpu_experts, &sizes, room.total))
     }
 
     /// The plan for `file`, or [`Error::TooLittleMemory`] with what would fit.
     pub fn fitting(file: &Gguf, params: &PlanParams, room: &Room) -> Result<Self> {
-        Needs::of(file, params.exact, room.processors)?.fitting(params, room)
+        Needs::of(file, params.exact, room)?.fitting(params, room)
     }
 
     /// Bytes of the device's memory, the reserve left out.
@@ -157,13 +159,13 @@ pub(super) struct Needs {
     matrices: Vec<(Matrix, usize)>, // with their bytes
     vectors: usize,
     operand_row: usize,
-    processors: usize,
+    limits: Limits,
 }
 
 impl Needs {
     /// Of a model with these matrices; an error if a matrix has a format or a size that no kernel takes.
-    pub fn new(config: &Config, matrices: Vec<Matrix>, exact: bool, processors: usize) -> Result<Self> {
-        let mut needs = Needs { config: config.clone(), matrices: Vec::new(), vectors: 0, operand_row: 0, processors };
+    pub fn new(config: &Config, matrices: Vec<Matrix>, limits: Limits) -> Result<Self> {
+        let mut needs = Needs { config: config.clone(), matrices: Vec::new(), vectors: 0, operand_row: 0, limits };
         needs.vectors = size_of::<f32>() * vector_numbers(config);
         for matrix in matrices {
             let layout = cuda::layout(&matrix.name, matrix.format)?;
@@ -171,7 +173,7 @@ impl Needs {
             let too_large = || Error::Internal(format!("tensor `{}` has more bytes than memory has", matrix.name));
             let bytes = layout.bytes(cols, rows, count).ok_or_else(too_large)?;
             let chosen = if matrix.name.ends_with("ffn_down_exps.weight") { config.top_k } else { 1 };
-            let row = chosen * cols.div_ceil(64) * cuda::operand(layout, exact).record_bytes();
+            let row = chosen * cols.div_ceil(64) * cuda::operand(layout, limits.exact).record_bytes();
             needs.operand_row = needs.operand_row.max(row);
             needs.matrices.push((matrix, bytes));
         }
@@ -179,9 +181,10 @@ impl Needs {
     }
 
     /// Of the model in `file`.
-    pub fn of(file: &Gguf, exact: bool, processors: usize) -> Result<Self> {
+    pub fn of(file: &Gguf, exact: bool, room: &Room) -> Result<Self> {
         let config = Config::from_gguf(file)?;
-        Needs::new(&config, matrices(file, config.layers.len()), exact, processors)
+        let limits = Limits { processors: room.processors, shared: room.shared, exact };
+        Needs::new(&config, matrices(file, config.layers.len()), limits)
     }
 
     /// The plan, whether it fits or not.
@@ -233,8 +236,8 @@ impl Needs {
         let (c, rows) = (&self.config, sizes.rows::<Cuda>(&self.config));
         let routes =
             cuda::routes_bytes(rows, c.top_k, c.expert_ffn, c.hidden, c.experts) + cuda::sampler_bytes(c.canvas);
-        let (canvas, vocab, heads, processors) = (c.canvas, c.vocab, c.heads, self.processors);
-        let work = Work { rows, canvas, vocab, operand_row: self.operand_row, heads, processors };
+        let (canvas, vocab, heads, limits) = (c.canvas, c.vocab, c.heads, self.limits);
+        let work = Work { rows, canvas, vocab, operand_row: self.operand_row, heads, limits };
         let seen = |window: Option<usize>| window.map_or(sizes.context, |w| (w - 1 + rows).min(sizes.context));
         let attention = c.layers.iter().map(|l| (l.kv_heads, l.head_dim, seen(l.window)));
         (sizes.kv_bytes(c), sizes.activation_bytes::<Cuda>(c) + routes, work.bytes(attention))

@@ -81,13 +81,13 @@ fn table(mix: &str) -> Vec<Matrix> {
 }
 
 fn needs(mix: &str) -> Needs {
-    Needs::new(&config(), table(mix), false, 132).unwrap()
+    Needs::new(&config(), table(mix), Limits { processors: 132, shared: 227 << 10, exact: false }).unwrap()
 }
 
 /// A device of `gb` GB, 0.5 of which its driver has already, in a machine with 64 GB free.
 fn room(gb: usize) -> Room {
     let (total, host_free) = (gb * GB, 64 * GB);
-    Room { device: "test".into(), free: total - GB / 2, total, processors: 132, host_free }
+    Room { device: "test".into(), free: total - GB / 2, total, processors: 132, shared: 227 << 10, host_free }
 }
 
 fn params(n_gpu_layers: Option<usize>, n_cpu_experts: usize, size: usize) -> PlanParams {

@@ -355,7 +355,7 @@ fn panels_agree_with_codes() {
         let record = 8 + groups * brackets.len();
         for level in CpuLevel::available() {
             let mut lines = vec![panel::Line([7; 16]); columns / 32 * record];
-            unpack(level, &src, std::ptr::null(), &mut lines);
+            unpack(level, &src, &mut lines);
             for (block, lines) in lines.chunks(record).enumerate() {
                 for r in 0..16 {
                     let got: Vec<u8> = lines[..8].iter().flat_map(|line| line.bytes()[r]).collect();

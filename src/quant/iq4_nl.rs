@@ -25,7 +25,7 @@ pub static IQ4_NL: Format =
 const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// [`VALUES`] plus 128.
-const SHIFTED: [u8; 16] = {
+pub(super) const SHIFTED: [u8; 16] = {
     let mut shifted = [0; 16];
     let mut k = 0;
     while k < 16 {

@@ -11,13 +11,15 @@
 
 use super::iq4_nl::{self, Values};
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::panel::{self, Block, Line, Panel, six_bits_less_32, split_nibbles};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, scale, set_half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 136);
 
-const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: None };
+const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static IQ4_XS: Format =
@@ -50,6 +52,31 @@ codec! {
                 scale[k] = d * f32::from(s as i8 - 32);
                 iq4_nl::integers(qs, codes);
             }
+        }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 72;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let (d, [first, low, ..]) = (block.half::<0>(), block.words::<0>());
+        for (k, out) in out.chunks_exact_mut(9).enumerate() {
+            let qs = block.words_at(8 + 16 * k);
+            for i in 0..4 {
+                let (low, high) = split_nibbles(qs[i]);
+                low.lookup(&iq4_nl::SHIFTED).store(&mut out[i]);
+                high.lookup(&iq4_nl::SHIFTED).store(&mut out[i + 4]);
+            }
+            // The high bits of the scales are the upper half of the first word.
+            let high = first.shr(16 + 2 * k as u32).and(W::splat(3)).shl(4);
+            let scale = six_bits_less_32(low.shr(4 * k as u32).and(W::splat(15)).or(high), 0);
+            d.mul_f32(scale).store(&mut out[8]);
         }
     }
 }

@@ -11,13 +11,15 @@
 //! The encoder is the rule that all tools share: e - 127 = floor(log2(max|x|)) - 2, with the logarithm rounded to F32, so
 //! that 6 is the largest code needed or nearly so; then the nearest code, the smaller one where two are equally near.
 
+use super::panel::{self, Block, Line, Panel, split_nibbles};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 1 + BLOCK / 2;
 const _: () = assert!(BYTES == 17);
 
-const CODES: Codes = Codes { group: 32, offset: Some(12), largest: 24, unpack, panel: None };
+const CODES: Codes = Codes { group: 32, offset: Some(12), largest: 24, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static MXFP4: Format =
@@ -46,6 +48,28 @@ codec! {
                 codes[j + 16] = (doubled(qs[j] >> 4) + 12) as u8;
             }
         }
+    }
+}
+
+/// What a code is doubled, plus 12.
+pub(super) const SHIFTED: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 9;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let qs = block.words::<1>();
+        for k in 0..4 {
+            let (low, high) = split_nibbles(qs[k]);
+            low.lookup(&SHIFTED).store(&mut out[k]);
+            high.lookup(&SHIFTED).store(&mut out[k + 4]);
+        }
+        W::from_lanes(block.lanes::<0>().map(|word| half_scale(word as u8).to_bits())).store(&mut out[8]);
     }
 }
 

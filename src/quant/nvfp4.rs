@@ -9,14 +9,16 @@
 //! here, numbers beyond 2688 are cut off. The encoder is the rule that all tools share: d = max|x| / 6, rounded; then the
 //! nearest code, the smaller one where two are equally near.
 
-use super::mxfp4::{code, doubled, largest};
+use super::mxfp4::{SHIFTED, code, doubled, largest};
+use super::panel::{self, Block, Line, Panel, split_nibbles};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, unpacking};
 
 const BLOCK: usize = 64;
 const BYTES: usize = 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 36);
 
-const CODES: Codes = Codes { group: 16, offset: Some(12), largest: 24, unpack, panel: None };
+const CODES: Codes = Codes { group: 16, offset: Some(12), largest: 24, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static NVFP4: Format =
@@ -51,6 +53,30 @@ codec! {
                     codes[j + 8] = (doubled(qs[j] >> 4) + 12) as u8;
                 }
             }
+        }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 20;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let scales = block.lanes::<0>();
+        let qs = block.words8_at(4);
+        for (s, qs) in qs.as_chunks::<2>().0.iter().enumerate() {
+            let out = &mut out[10 * (s / 2)..];
+            for i in 0..2 {
+                let (low, high) = split_nibbles(qs[i]);
+                low.lookup(&SHIFTED).store(&mut out[4 * (s % 2) + i]);
+                high.lookup(&SHIFTED).store(&mut out[4 * (s % 2) + i + 2]);
+            }
+            let scale = scales.map(|word| half_scale((word >> (8 * s)) as u8).to_bits());
+            W::from_lanes(scale).store(&mut out[8 + s % 2]);
         }
     }
 }

@@ -18,9 +18,8 @@ use std::marker::PhantomData;
 /// Rows of a panel.
 pub const ROWS: usize = 16;
 
-/// Takes 16 rows of `src.len() / 16` bytes apart. `ahead`, if not null, is where the memory begins that will be read next,
-/// as much as `src`: it is fetched on the way. Panics when the lengths do not match.
-pub type UnpackPanel = fn(level: CpuLevel, src: &[u8], ahead: *const u8, out: &mut [Line]);
+/// Takes 16 rows of `src.len() / 16` bytes apart. Panics when the lengths do not match.
+pub type UnpackPanel = fn(level: CpuLevel, src: &[u8], out: &mut [Line]);
 
 /// How a format's blocks come apart, sixteen rows at once.
 pub(super) trait Panel: Sized {
@@ -66,6 +65,18 @@ impl<P: Panel, W: Words> Block<'_, P, W> {
         unsafe { W::rows8(self.first.add(at), self.stride) }
     }
 
+    /// The word at byte `AT` of each row.
+    #[inline(always)]
+    pub fn lanes<const AT: usize>(&self) -> [u32; ROWS] {
+        const { assert!(AT + 4 <= P::BYTES) };
+        let mut lanes = [0; ROWS];
+        for (r, lane) in lanes.iter_mut().enumerate() {
+            // SAFETY: as above.
+            *lane = u32::from_le(unsafe { self.first.add(r * self.stride + AT).cast::<u32>().read_unaligned() });
+        }
+        lanes
+    }
+
     /// The F16 number at byte `AT`.
     #[inline(always)]
     pub fn half<const AT: usize>(&self) -> W {
@@ -89,41 +100,38 @@ unsafe fn halves(at: *const u8, stride: usize) -> [u16; ROWS] {
 }
 
 /// The [`UnpackPanel`] of `P`.
-pub(super) fn unpack<P: Panel>(level: CpuLevel, src: &[u8], ahead: *const u8, out: &mut [Line]) {
+pub(super) fn unpack<P: Panel>(level: CpuLevel, src: &[u8], out: &mut [Line]) {
     let stride = src.len() / ROWS;
     assert!(src.len().is_multiple_of(ROWS) && stride.is_multiple_of(P::BYTES), "not a whole number of blocks");
     assert!(out.len() == stride / P::BYTES * P::LINES, "different numbers of blocks");
     #[cfg(target_arch = "x86_64")]
     match level {
         // SAFETY: the token proves the features.
-        CpuLevel::Avx512(_) | CpuLevel::Avx512Vnni(_) => return unsafe { avx512::<P>(src, ahead, out) },
+        CpuLevel::Avx512(_) | CpuLevel::Avx512Vnni(_) => return unsafe { avx512::<P>(src, out) },
         // SAFETY: the token proves the features.
-        CpuLevel::Avx2(_) => return unsafe { avx2::<P>(src, ahead, out) },
+        CpuLevel::Avx2(_) => return unsafe { avx2::<P>(src, out) },
         CpuLevel::Scalar => {}
     }
     let _ = level;
-    blocks::<P, [u32; 16]>(src, ahead, out);
+    blocks::<P, [u32; 16]>(src, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn avx512<P: Panel>(src: &[u8], ahead: *const u8, out: &mut [Line]) {
-    blocks::<P, super::words::x86::W512>(src, ahead, out);
+fn avx512<P: Panel>(src: &[u8], out: &mut [Line]) {
+    blocks::<P, super::words::x86::W512>(src, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2<P: Panel>(src: &[u8], ahead: *const u8, out: &mut [Line]) {
-    blocks::<P, super::words::x86::W256>(src, ahead, out);
+fn avx2<P: Panel>(src: &[u8], out: &mut [Line]) {
+    blocks::<P, super::words::x86::W256>(src, out);
 }
 
 #[inline(always)]
-fn blocks<P: Panel, W: Words>(src: &[u8], ahead: *const u8, out: &mut [Line]) {
+fn blocks<P: Panel, W: Words>(src: &[u8], out: &mut [Line]) {
     let stride = src.len() / ROWS;
     for (i, out) in out.chunks_exact_mut(P::LINES).enumerate() {
-        if !ahead.is_null() {
-            prefetch(ahead.wrapping_add(i * ROWS * P::BYTES), ROWS * P::BYTES);
-        }
         P::block::<W>(&Block { first: src[i * P::BYTES..].as_ptr(), stride, bytes: PhantomData, of: PhantomData }, out);
     }
 }
@@ -155,6 +163,13 @@ pub(super) fn fifth_bits<W: Words>(x: W, at: u32) -> W {
     // Copies of the four bits at distances of 7 bring bit k to place 8 k.
     let copies = x.shr(at).and(W::splat(15)).mul(W::splat(1 | 1 << 7 | 1 << 14 | 1 << 21));
     copies.and(W::splat(0x0101_0101)).shl(4)
+}
+
+/// Six bits of each word, `at` being the lowest, as F32 numbers 32 smaller.
+#[inline(always)]
+pub(super) fn six_bits_less_32<W: Words>(x: W, at: u32) -> W {
+    // With the highest bit flipped, six bits are that number in two's complement.
+    x.xor(W::splat(32 << at)).shl(26 - at).sar(26).to_f32()
 }
 
 /// Changes the sign of F32 numbers.

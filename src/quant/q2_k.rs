@@ -11,14 +11,16 @@
 //! and 2 k + 1 of qs[32 h + l]; value = d s q - dmin n.
 
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::panel::{self, Block, Line, Panel};
 use super::scale_min::{self, Quantized};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 16 + BLOCK / 4 + 2 + 2;
 const _: () = assert!(BYTES == 84);
 
-const CODES: Codes = Codes { group: 16, offset: None, largest: 3, unpack, panel: None };
+const CODES: Codes = Codes { group: 16, offset: None, largest: 3, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static Q2_K: Format =
@@ -58,6 +60,34 @@ codec! {
             for (i, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
                 for l in 0..32 {
                     codes[l] = qs[i / 4][l] >> (2 * (i % 4)) & 3;
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 96;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let (d, dmin, scales) = (block.half::<80>(), block.half::<82>(), block.words::<0>());
+        let (two, nibble) = (W::splat(0x0303_0303), W::splat(15));
+        for (h, out) in out.chunks_exact_mut(48).enumerate() {
+            let qs = block.words8_at(16 + 32 * h);
+            for k in 0..4 {
+                for i in 0..8 {
+                    qs[i].shr(2 * k as u32).and(two).store(&mut out[12 * k + i]);
+                }
+                for half in 0..2 {
+                    // Both nibbles of byte 8 h + 2 k + half.
+                    let both = scales[2 * h + k / 2].shr(8 * (2 * (k as u32 % 2) + half as u32));
+                    d.mul_f32(both.and(nibble).to_f32()).store(&mut out[12 * k + 8 + half]);
+                    dmin.mul_f32(both.shr(4).and(nibble).to_f32()).store(&mut out[12 * k + 10 + half]);
                 }
             }
         }

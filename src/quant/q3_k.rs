@@ -11,14 +11,16 @@
 //! 2 k and 2 k + 1 of qs[32 h + l], its high bit is that of hmask; value = d (s - 32) (q - 4).
 
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::panel::{self, Block, Line, Panel, six_bits_less_32};
 use super::scale::{self, Grid, Integers, Quantized};
+use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 8 + BLOCK / 4 + 12 + 2;
 const _: () = assert!(BYTES == 110);
 
-const CODES: Codes = Codes { group: 16, offset: Some(4), largest: 7, unpack, panel: None };
+const CODES: Codes = Codes { group: 16, offset: Some(4), largest: 7, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
 pub static Q3_K: Format =
@@ -55,6 +57,38 @@ codec! {
             for (i, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
                 for l in 0..32 {
                     codes[l] = (qs[i / 4][l] >> (2 * (i % 4)) & 3) | (hmask[l] >> i & 1) << 2;
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen rows at once.
+struct Rows;
+
+impl Panel for Rows {
+    const BYTES: usize = BYTES;
+    const LINES: usize = 80;
+
+    #[inline(always)]
+    fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
+        let (d, [_, a, b, c]) = (block.half::<108>(), block.words::<92>());
+        let (one, two, four) = (W::splat(0x0101_0101), W::splat(0x0303_0303), W::splat(0x0f0f_0f0f));
+        let low = [a.and(four), b.and(four), a.shr(4).and(four), b.shr(4).and(four)];
+        let high = block.words8_at(0);
+        for (h, out) in out.chunks_exact_mut(40).enumerate() {
+            let qs = block.words8_at(32 + 32 * h);
+            for k in 0..4 {
+                for i in 0..8 {
+                    let bit = high[i].shr(4 * h as u32 + k as u32).and(one).shl(2);
+                    qs[i].shr(2 * k as u32).and(two).or(bit).store(&mut out[10 * k + i]);
+                }
+                // Bytes of `s` are four scales, of which two belong here.
+                let four_scales = 2 * h + k / 2;
+                let s = low[four_scales].or(c.shr(2 * four_scales as u32).and(two).shl(4));
+                for half in 0..2 {
+                    let scale = six_bits_less_32(s, 8 * (2 * (k as u32 % 2) + half as u32));
+                    d.mul_f32(scale).store(&mut out[10 * k + 8 + half]);
                 }
             }
         }

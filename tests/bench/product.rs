@@ -1,4 +1,5 @@
-//! How fast the CPU backend multiplies: `cargo bench --bench product [NAME ...]`, NAME being a format. Shapes are those of
+//! How fast the CPU backend multiplies: `cargo bench --bench product [NAME ...]`, NAME being a format, an instruction level,
+//! a number of threads, `dense` or `experts`; those that are not named are all measured. Shapes are those of
 //! the 26B model; the share is of the dot-product peak that is measured first, on as many threads.
 //!
 //! GOPS count a multiplication and an addition as two.
@@ -14,23 +15,31 @@ use std::time::Instant;
 
 const HIDDEN: usize = 2816;
 
+/// Runs of which the fastest counts.
+const TIMES: usize = 20;
+
 fn main() {
     // Cargo passes `--bench`.
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let names = if wanted.is_empty() {
-        vec!["Q4_0".into(), "Q8_0".into(), "Q4_K".into(), "Q6_K".into(), "Q5_0".into()]
-    } else {
-        wanted
+    let named: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let wanted = |name: &str, all: &[&str]| {
+        !all.iter().any(|name| named.contains(&name.to_string())) || named.contains(&name.to_owned())
     };
+    let formats: Vec<&'static Format> =
+        quant::FORMATS.iter().copied().filter(|format| format.codes.is_some()).collect();
+    let names: Vec<&str> = formats.iter().map(|format| format.name).collect();
+    let levels: Vec<&str> = CpuLevel::available().iter().map(|level| level.name()).collect();
     println!("level,threads,format,product,rows,gops,share_of_peak");
-    for level in CpuLevel::available().into_iter().skip(1) {
-        for threads in [1, 2] {
+    for level in CpuLevel::available().into_iter().skip(1).filter(|level| wanted(level.name(), &levels)) {
+        for threads in [1, 2].into_iter().filter(|threads: &usize| wanted(&threads.to_string(), &["1", "2"])) {
             let peak = peak(level, threads);
             println!("{},{threads},,peak,,{peak:.0},1.00", level.name());
-            for name in &names {
-                let format = quant::by_name(name).expect("a format");
+            for format in formats.iter().filter(|format| wanted(format.name, &names)) {
+                let name = format.name;
                 let cpu = Cpu::new(threads, level).unwrap();
-                for (what, rows, gops) in [dense(&cpu, format, 256), dense(&cpu, format, 64), experts(&cpu, format)] {
+                let products = [("dense", 256), ("dense", 64), ("experts", 64)];
+                for (what, rows) in products.into_iter().filter(|(what, _)| wanted(what, &["dense", "experts"])) {
+                    let product = if what == "dense" { dense } else { experts };
+                    let (rows, gops) = product(&cpu, format, rows);
                     println!("{},{threads},{name},{what},{rows},{gops:.0},{:.2}", level.name(), gops / peak);
                 }
             }
@@ -39,17 +48,17 @@ fn main() {
 }
 
 /// A projection to 4096.
-fn dense(cpu: &Cpu, format: &'static Format, rows: usize) -> (&'static str, usize, f64) {
+fn dense(cpu: &Cpu, format: &'static Format, rows: usize) -> (usize, f64) {
     let w = weight(cpu, format, &[HIDDEN, 4096]);
     let x = numbers(cpu, rows * HIDDEN);
     let mut out = cpu.buffer(rows * 4096, "out").unwrap();
-    let seconds = best(5, || cpu.run(|| cpu.matmul(&w, &x, rows, &mut out).unwrap()));
-    ("dense", rows, 2.0 * (rows * HIDDEN * 4096) as f64 / seconds / 1e9)
+    let seconds = best(TIMES, || cpu.run(|| cpu.matmul(&w, &x, rows, &mut out).unwrap()));
+    (rows, 2.0 * (rows * HIDDEN * 4096) as f64 / seconds / 1e9)
 }
 
-/// 32 experts of width 704, 16 rows each.
-fn experts(cpu: &Cpu, format: &'static Format) -> (&'static str, usize, f64) {
-    let (experts, ffn, rows, top_k) = (32, 704, 64, 8);
+/// 32 experts of width 704, each with a quarter of the rows.
+fn experts(cpu: &Cpu, format: &'static Format, rows: usize) -> (usize, f64) {
+    let (experts, ffn, top_k) = (32, 704, 8);
     let up = weight(cpu, format, &[HIDDEN, 2 * ffn, experts]);
     // 704 is no multiple of 256: such mixes have another format there.
     let fits = if format.block > 64 { quant::by_name("Q5_0").expect("Q5_0") } else { format };
@@ -61,8 +70,8 @@ fn experts(cpu: &Cpu, format: &'static Format) -> (&'static str, usize, f64) {
         (0..rows * experts).map(|i| ((i % experts + i / experts * top_k) % experts) as f32).collect();
     cpu.route(&logits, &vec![1.0; experts], rows, experts, top_k, &mut routes).unwrap();
     let weights = ExpertWeights { gate: (&up, 0), up: (&up, ffn), down: &down, experts, ffn, hidden: HIDDEN };
-    let seconds = best(5, || cpu.run(|| cpu.experts(weights, &x, rows, &mut routes, &mut out).unwrap()));
-    ("experts", rows * top_k / experts, 2.0 * (rows * top_k * 3 * ffn * HIDDEN) as f64 / seconds / 1e9)
+    let seconds = best(TIMES, || cpu.run(|| cpu.experts(weights, &x, rows, &mut routes, &mut out).unwrap()));
+    (rows * top_k / experts, 2.0 * (rows * top_k * 3 * ffn * HIDDEN) as f64 / seconds / 1e9)
 }
 
 /// Seconds of the fastest run: the others were disturbed.
@@ -80,7 +89,7 @@ fn best(times: usize, mut run: impl FnMut()) -> f64 {
 fn peak(level: CpuLevel, threads: usize) -> f64 {
     const ROUNDS: usize = 1 << 22;
     let one = || {
-        best(5, || {
+        best(TIMES, || {
             std::hint::black_box(dgemma::backend::cpu::peak(level, ROUNDS));
         })
     };

@@ -33,6 +33,22 @@ pub fn open(exact: bool) -> Cuda {
     Cuda::new(0, 2).unwrap().exact(exact)
 }
 
+/// Gives the stand-in driver's device `bytes` of shared memory per block, for this thread; 0: as before. False on a real one.
+pub fn set_shared(bytes: usize) -> bool {
+    // SAFETY: a terminated name; the library is loaded already.
+    let library = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) };
+    // SAFETY: looks for a symbol.
+    let symbol = unsafe { libc::dlsym(library, c"standin_shared".as_ptr()) };
+    if library.is_null() || symbol.is_null() {
+        return false;
+    }
+    // SAFETY: the signature in standin/driver.cpp.
+    let set: unsafe extern "C" fn(usize) = unsafe { std::mem::transmute(symbol) };
+    // SAFETY: as above.
+    unsafe { set(bytes) };
+    true
+}
+
 /// Repeatable numbers in -1..1.
 pub struct Numbers(pub u64);
 

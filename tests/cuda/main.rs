@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attention;
 mod device;
 mod driver_errors;
 mod formats;

@@ -89,7 +89,7 @@ fn plan(format: &str, n_gpu_layers: Option<usize>, n_cpu_experts: usize, context
     let file = Gguf::open(&micro(format)).unwrap();
     let params = PlanParams { n_gpu_layers, n_cpu_experts, context, ..Default::default() };
     let (free, total, processors) = (8 << 30, 8 << 30, 4); // the stand-in's
-    let room = Room { device: "stand-in".into(), free, total, processors, host_free: usize::MAX };
+    let room = Room { device: "stand-in".into(), free, total, processors, shared: 101_376, host_free: usize::MAX };
     MemoryPlan::for_file(&file, &params, &room).unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use super::device::*;
 use crate::compare;
-use dgemma::backend::{AttentionShape, Backend, KvLayer, KvType, Mask};
+use dgemma::backend::{Backend, KvLayer, KvType};
 
 #[test]
 fn elementwise_operations_and_norms() {
@@ -70,48 +70,6 @@ fn kv_types_round_as_on_the_host() {
     }
 }
 
-/// (rows, start, window).
-type Case = (usize, usize, Option<usize>);
-
-fn attention_case(mask: Mask, (heads, kv_heads, dim): (usize, usize, usize), case: Case, kind: KvType) {
-    let (rows, start, window) = case;
-    let mut r = Numbers(4);
-    // Behind rows of others, whose values must not matter and whose results stay zeros.
-    let (first_row, all) = (rows % 3, rows % 3 + rows);
-    let (q, k, v) = (r.vec(all * heads * dim), r.vec(all * kv_heads * dim), r.vec(all * kv_heads * dim));
-    // The cache is filled through kv_append, in two pieces, with a ring that wraps.
-    let capacity = window.map_or(start.max(1), |w| w - 1 + 50);
-    let (old_k, old_v) = (r.vec(start * kv_heads * dim), r.vec(start * kv_heads * dim));
-    let shape = AttentionShape { first_row, rows, start, heads, kv_heads, head_dim: dim, window, mask };
-    compare!(format!("attention {mask:?} {kind:?} {shape:?}"), 2e-5, &open(true), |b| {
-        let empty = || b.kv_buffer(kind, kv_heads * capacity * dim, "test").unwrap();
-        let mut cache = KvLayer { k: empty(), v: empty(), capacity, kv_heads, head_dim: dim, kind };
-        for (from, to) in [(0, start / 3), (start / 3, start)] {
-            let part = from * kv_heads * dim..to * kv_heads * dim;
-            b.kv_append(&upload(b, &old_k[part.clone()]), &upload(b, &old_v[part]), to - from, from, &mut cache)
-                .unwrap();
-        }
-        let mut out = b.buffer(all * heads * dim, "test").unwrap();
-        b.attention(&upload(b, &q), &upload(b, &k), &upload(b, &v), &cache, &shape, &mut out).unwrap();
-        download(b, &out, all * heads * dim)
-    });
-}
-
-#[test]
-fn attention_under_every_mask() {
-    if !available("attention_under_every_mask") {
-        return;
-    }
-    let all: &[Case] = &[(5, 3, Some(1)), (1, 0, None), (40, 0, Some(8)), (37, 150, None), (70, 90, Some(33))];
-    for mask in [Mask::Causal, Mask::Canvas] {
-        for &case in if checked() { &all[..1] } else { all } {
-            for kind in [KvType::F32, KvType::F16, KvType::Bf16] {
-                attention_case(mask, (6, 2, 24), case, kind);
-            }
-        }
-    }
-}
-
 /// Rows move within the device.
 #[test]
 fn copies_stay_on_the_device() {
@@ -124,18 +82,6 @@ fn copies_stay_on_the_device() {
         b.copy(&from, 3, 17, &mut to, 21).unwrap();
         download(b, &to, 40)
     });
-}
-
-/// The real head widths; a long prefix, so that the walk over it is split.
-#[test]
-fn attention_with_wide_heads_and_splits() {
-    if !available("attention_with_wide_heads_and_splits") || checked() {
-        return;
-    }
-    for (heads, dim) in [((2, 1), 256), ((4, 1), 512), ((3, 3), 68)] {
-        attention_case(Mask::Canvas, (heads.0, heads.1, dim), (9, 600, None), KvType::F16);
-        attention_case(Mask::Causal, (heads.0, heads.1, dim), (3, 1100, Some(700)), KvType::F32);
-    }
 }
 
 /// What a cache gives back is what was stored, as numbers and as bytes.

@@ -176,6 +176,9 @@ pub struct PlanArgs {
     /// Its multiprocessors.
     #[arg(long, default_value_t = 132, requires = "memory")]
     pub processors: usize,
+    /// Most bytes of shared memory that a block can have there.
+    #[arg(long, default_value_t = 227 << 10, requires = "memory")]
+    pub shared: usize,
     /// How many layers stay on the GPU, the last ones [default: all].
     #[arg(long)]
     pub n_gpu_layers: Option<usize>,

@@ -27,5 +27,5 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
 fn room(args: &PlanArgs) -> Result<Room> {
     let Some(gb) = args.memory else { return Ok(Room::of(&Cuda::new(args.device, 1)?)?) };
     let (total, device) = ((gb * 1e9) as usize, format!("a device of {gb} GB"));
-    Ok(Room { device, free: total, total, processors: args.processors, host_free: Room::host() })
+    Ok(Room { device, free: total, total, processors: args.processors, shared: args.shared, host_free: Room::host() })
 }

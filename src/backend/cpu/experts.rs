@@ -181,12 +181,17 @@ fn gate_up(
             let outs = unsafe {
                 [Rows { at: shared.at(slot * ffn + j), stride: ffn }, Rows { at: up.as_mut_ptr(), stride: TILE_ROWS }]
             };
-            for (((weight, first), x), out) in inputs.into_iter().zip(outs) {
+            // Up follows gate, and then the next tile of gate, or the next expert's first.
+            let start = |(weight, first): (&HostWeight, usize), expert: usize| expert * weight.rows + first;
+            let (gate_w, up_w) = (inputs[0].0, inputs[1].0);
+            let after = if j + n < ffn { (expert, j + n) } else { (busy[(task / tiles + 1).min(busy.len() - 1)], 0) };
+            let nexts = [(up_w.0, start(up_w, expert) + j), (gate_w.0, start(gate_w, after.0) + after.1)];
+            for ((((weight, first), x), out), next) in inputs.into_iter().zip(outs).zip(nexts) {
                 let which = match x {
                     Operand::Integers(..) => Which::These(&row_of[slot..slot + rows]),
                     Operand::Floats(_) => Which::From(slot, rows),
                 };
-                let range = RowRange::new(weight, expert * weight.rows + first + j, n);
+                let range = RowRange { next, ..RowRange::new(weight, start((weight, first), expert) + j, n) };
                 // SAFETY: as above; the tile of up has `rows` rows.
                 unsafe { tile_product(level, range, x, which, out) };
             }
@@ -228,7 +233,7 @@ fn down(
                 let (slot, rows) = (slots[0], slots[1] - slots[0]);
                 y.resize(y.len().max(rows * TILE_ROWS), 0.0);
                 let first = expert * hidden + j;
-                let range = RowRange { next: first + hidden, ..RowRange::new(weight, first, n) };
+                let range = RowRange { next: (weight, first + hidden), ..RowRange::new(weight, first, n) };
                 // SAFETY: the tile of y has `rows` rows.
                 unsafe {
                     let y = Rows { at: y.as_mut_ptr(), stride: TILE_ROWS };

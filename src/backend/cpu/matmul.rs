@@ -30,14 +30,14 @@ pub struct RowRange<'a> {
     pub weight: &'a HostWeight,
     pub first: usize,
     pub n: usize,
-    /// The row that will probably be read next.
-    pub next: usize,
+    /// The row that will probably be read next, and of which weight.
+    pub next: (&'a HostWeight, usize),
 }
 
 impl<'a> RowRange<'a> {
     /// Rows `first..first + n`, and those that follow them next.
     pub fn new(weight: &'a HostWeight, first: usize, n: usize) -> Self {
-        RowRange { weight, first, n, next: first + n }
+        RowRange { weight, first, n, next: (weight, first + n) }
     }
 }
 

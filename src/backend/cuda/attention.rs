@@ -1,11 +1,13 @@
-//! Launcher of `attention.cu`.
+//! Launchers of `attention.cu` and `attention_tiles.cu`.
 
+use super::grid::AttentionTiles;
 use super::kv::{self, Kv};
+use super::scratch::{Limits, Scratch};
 use super::{Buffer, Cuda, arguments, grid};
-use crate::backend::{AttentionShape, KvLayer, Mask};
+use crate::backend::{AttentionShape, KvLayer, KvType, Mask};
 use crate::error::Result;
 
-/// `Shape` of the kernel.
+/// `Shape` of the kernels.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Shape {
@@ -20,15 +22,50 @@ struct Shape {
     kind: i32,
 }
 
-/// Bytes of work space for up to `rows` rows over up to `seen` positions: results of splits.
-pub fn work_bytes(rows: usize, heads: usize, kv_heads: usize, dim: usize, seen: usize, processors: usize) -> usize {
-    let of = |rows: usize| match grid::most_splits(rows * (heads / kv_heads), kv_heads, seen, processors) {
-        1 => 0,
-        splits => rows * heads * splits * (dim + 2) * 4,
-    };
-    (1..=rows).map(of).max().unwrap_or(0)
+fn kernel_shape(s: &AttentionShape, cache: &KvLayer<Kv>) -> Result<Shape> {
+    Ok(Shape {
+        rows: grid::int(s.rows, "rows")?,
+        start: grid::int(s.start + s.rows, "position")? - s.rows as i32,
+        heads: grid::int(s.heads, "heads")?,
+        kv_heads: s.kv_heads as i32,
+        dim: s.head_dim as i32,
+        window: s.window.map_or(0, |w| w.min(i32::MAX as usize) as i32),
+        causal: (s.mask == Mask::Causal).into(),
+        capacity: grid::int(cache.capacity, "positions")?,
+        kind: kv::number(cache.kind),
+    })
 }
 
+/// Bytes of what splits leave, at most, for up to `rows` rows over up to `seen` positions; `exact`: of the f32 kernel.
+/// Tensor-core kernels do not split more the more there is to see, so lengths in steps of a tenth stand for all.
+pub fn work_bytes(rows: usize, (heads, kv_heads, dim): (usize, usize, usize), seen: usize, device: Limits) -> usize {
+    let vectors = |rows: usize| rows * (heads / kv_heads);
+    let lengths = std::iter::successors(Some(seen.max(1)), |n| (*n > 64).then_some(n * 10 / 11));
+    let lengths: Vec<usize> = lengths.collect();
+    let tiles = |rows: usize, seen: usize| {
+        let cut = grid::attention_tiles(vectors(rows), kv_heads, dim, seen, (device.processors, device.shared));
+        Some(cut.ok()??.grid.blocks[2] as usize)
+    };
+    let splits = |rows: usize| {
+        if !device.exact && tiles(rows, seen).is_some() {
+            return lengths.iter().filter_map(|&seen| tiles(rows, seen)).max().unwrap_or(1);
+        }
+        grid::most_splits(vectors(rows), kv_heads, seen, device.processors)
+    };
+    // Rows count in blocks: the last of each size takes the most.
+    let of = |rows: usize| match splits(rows) {
+        1 => 0,
+        splits => rows * heads * splits * (dim + 2) * size_of::<f32>(),
+    };
+    (1..rows).step_by(8).chain([rows]).map(of).max().unwrap_or(0)
+}
+
+/// Bytes of queries, keys and values in 16 bits for `rows` rows.
+pub fn operand_bytes(rows: usize, (heads, kv_heads, dim): (usize, usize, usize)) -> usize {
+    rows * (heads + 2 * kv_heads) * dim * 2
+}
+
+/// On tensor cores, unless the backend is exact or the heads are of a width that those kernels do not take.
 pub fn attention(
     cuda: &Cuda,
     q: &Buffer,
@@ -39,33 +76,26 @@ pub fn attention(
     out: &Buffer,
 ) -> Result<()> {
     let s = *shape;
-    let vectors = s.rows * (s.heads / s.kv_heads);
-    // Causal rows see fewer positions than this; their blocks' later splits are empty.
-    let seen = s.start + s.rows - s.first_visible();
-    let cut = grid::attention(vectors, s.kv_heads, s.head_dim, seen, cuda.device.info.processors)?;
-    let splits = cut.grid.blocks[2] as usize;
-    let mut scratch = cuda.scratch();
-    let partial = if splits > 1 {
-        scratch.partial.of(&cuda.device, s.rows * s.heads * splits * (s.head_dim + 2) * 4)?.address(0)
-    } else {
-        0
-    };
-    let kernel_shape = Shape {
-        rows: grid::int(s.rows, "rows")?,
-        start: grid::int(s.start + s.rows, "position")? - s.rows as i32,
-        heads: grid::int(s.heads, "heads")?,
-        kv_heads: s.kv_heads as i32,
-        dim: s.head_dim as i32,
-        window: s.window.map_or(0, |w| w.min(i32::MAX as usize) as i32),
-        causal: (s.mask == Mask::Causal).into(),
-        capacity: grid::int(cache.capacity, "positions")?,
-        kind: kv::number(cache.kind),
-    };
     // A multiple of 16 bytes, since heads are a multiple of 4 numbers wide.
     let (query, key) = (s.query_start() * size_of::<f32>(), s.key_start() * size_of::<f32>());
     let (q, k, v, out) = (q.0.address(query), k.0.address(key), v.0.address(key), out.0.address(query));
+    // Causal rows see fewer positions than this; their blocks' later splits are empty.
+    let seen = s.start + s.rows - s.first_visible();
+    let vectors = s.rows * (s.heads / s.kv_heads);
+    let info = &cuda.device.info;
+    if !cuda.exact {
+        let cut = grid::attention_tiles(vectors, s.kv_heads, s.head_dim, seen, (info.processors, info.shared))?;
+        if let Some(cut) = cut {
+            return tiles(cuda, (q, k, v), cache, &s, &cut, out);
+        }
+    }
+    let cut = grid::attention(vectors, s.kv_heads, s.head_dim, seen, info.processors)?;
+    let splits = cut.grid.blocks[2] as usize;
+    let mut scratch = cuda.scratch();
+    let partial = partial(cuda, &mut scratch, &s, splits)?;
     let (k_cache, v_cache) = (cache.k.memory.address(0), cache.v.memory.address(0));
     let per_split = grid::int(cut.per_split, "positions")?;
+    let shape = kernel_shape(&s, cache)?;
     // SAFETY: (q, k, v, k_cache, v_cache, shape, per_split, out, partial): sizes by the trait's contract, from row first_row
     // on, and `partial` with head_dim + 2 numbers for each split of each vector.
     unsafe {
@@ -74,21 +104,67 @@ pub fn attention(
             None,
             "attention",
             cut.grid,
-            arguments![q, k, v, k_cache, v_cache, kernel_shape, per_split, out, partial],
+            arguments![q, k, v, k_cache, v_cache, shape, per_split, out, partial],
         )?;
     }
+    merge(cuda, &s, splits, partial, 1.0, out)
+}
+
+/// Products of 16-bit numbers: those of the cache, or f16 for a cache of f32.
+fn tiles(
+    cuda: &Cuda,
+    (q, k, v): (u64, u64, u64),
+    cache: &KvLayer<Kv>,
+    s: &AttentionShape,
+    cut: &AttentionTiles,
+    out: u64,
+) -> Result<()> {
+    let (operands, entry) = match cache.kind {
+        KvType::Bf16 => ("attention_operands_bf16", cut.variant.bf16),
+        KvType::F16 | KvType::F32 => ("attention_operands_f16", cut.variant.f16),
+    };
+    let (nq, nk) = (s.rows * s.heads * s.head_dim, s.rows * s.kv_heads * s.head_dim);
+    let mut scratch = cuda.scratch();
+    let rounded = scratch.operand.of(&cuda.device, (nq + 2 * nk) * 2)?.address(0);
+    let grid = grid::attention_operands(nq + 2 * nk)?;
+    // SAFETY: (q, k, v, q_numbers, k_numbers, out), multiples of 8 since the width of a head is one.
+    unsafe {
+        cuda.launch("attention_tiles", None, operands, grid, arguments![q, k, v, nq as i64, nk as i64, rounded])?;
+    }
+    let (k, v) = (rounded + nq as u64 * 2, rounded + (nq + nk) as u64 * 2);
+    let splits = cut.grid.blocks[2] as usize;
+    let partial = partial(cuda, &mut scratch, s, splits)?;
+    let (k_cache, v_cache) = (cache.k.memory.address(0), cache.v.memory.address(0));
+    let (shape, per_split) = (kernel_shape(s, cache)?, grid::int(cut.per_split, "positions")?);
+    // SAFETY: (q, k, v, k_cache, v_cache, shape, per_split, out, partial): as in `attention`, q, k and v rounded.
+    unsafe {
+        cuda.launch(
+            "attention_tiles",
+            None,
+            entry,
+            cut.grid,
+            arguments![rounded, k, v, k_cache, v_cache, shape, per_split, out, partial],
+        )?;
+    }
+    merge(cuda, s, splits, partial, std::f32::consts::LN_2, out)
+}
+
+/// The address of memory for what splits leave; 0 where there is one only.
+fn partial(cuda: &Cuda, scratch: &mut Scratch, s: &AttentionShape, splits: usize) -> Result<u64> {
+    if splits == 1 {
+        return Ok(0);
+    }
+    let bytes = s.rows * s.heads * splits * (s.head_dim + 2) * size_of::<f32>();
+    Ok(scratch.partial.of(&cuda.device, bytes)?.address(0))
+}
+
+/// Adds up what splits left, while the caller holds their memory; maxima are in units of `unit`.
+fn merge(cuda: &Cuda, s: &AttentionShape, splits: usize, partial: u64, unit: f32, out: u64) -> Result<()> {
     if splits == 1 {
         return Ok(());
     }
     let grid = grid::per_row("attention_merge", s.rows * s.heads, 256, 0)?;
-    // SAFETY: (partial, splits, dim, out), as above.
-    unsafe {
-        cuda.launch(
-            "attention",
-            None,
-            "attention_merge",
-            grid,
-            arguments![partial, splits as i32, s.head_dim as i32, out],
-        )
-    }
+    let (splits, dim) = (grid::int(splits, "splits")?, grid::int(s.head_dim, "head width")?);
+    // SAFETY: (partial, splits, dim, unit, out), as above.
+    unsafe { cuda.launch("attention", None, "attention_merge", grid, arguments![partial, splits, dim, unit, out]) }
 }

@@ -155,6 +155,108 @@ pub fn attention(vectors: usize, kv_heads: usize, dim: usize, seen: usize, proce
     })
 }
 
+/// Which of the kernels in `cuda/attention_tiles.cu`, and how it is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionTiles {
+    /// The widest head that it takes, and which of its variants: the end of its name.
+    pub variant: Variant,
+    /// Of the kernel; z counts splits.
+    pub grid: Grid,
+    /// Positions of a split.
+    pub per_split: usize,
+}
+
+/// `Tiles<D, N, C>` of `cuda/attention_tiles.cu`; two places for K/V in all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    dim: usize,
+    positions: usize,
+    columns: usize,
+    /// Blocks that a processor's registers hold.
+    blocks: usize,
+    /// Kernels for K/V of f16 and f32, and of bf16.
+    pub f16: &'static str,
+    pub bf16: &'static str,
+}
+
+/// The best first, for heads of the same width.
+const VARIANTS: [Variant; 5] = [
+    Variant { dim: 128, positions: 32, columns: 128, blocks: 2, f16: "attention_f16_128", bf16: "attention_bf16_128" },
+    Variant { dim: 256, positions: 32, columns: 256, blocks: 2, f16: "attention_f16_256", bf16: "attention_bf16_256" },
+    Variant {
+        dim: 512,
+        positions: 64,
+        columns: 512,
+        blocks: 1,
+        f16: "attention_f16_512_large",
+        bf16: "attention_bf16_512_large",
+    },
+    Variant { dim: 512, positions: 32, columns: 512, blocks: 1, f16: "attention_f16_512", bf16: "attention_bf16_512" },
+    Variant {
+        dim: 512,
+        positions: 32,
+        columns: 128,
+        blocks: 1,
+        f16: "attention_f16_512_small",
+        bf16: "attention_bf16_512_small",
+    },
+];
+/// Query vectors of a block there.
+const TILE_VECTORS: usize = 64;
+/// What the start of a block costs, and what its sums cost that go through memory, in positions. From counting: the sums of
+/// 64 vectors are 64 * dim * 4 bytes out and in again, the products of 32 positions take as long as about a quarter of that.
+const START: usize = 64;
+const MERGE: usize = 128;
+/// Most splits: attention_merge reads them one after the other.
+const MOST_SPLITS: usize = 128;
+/// What a block's shared memory takes beside what it asked for.
+const SHARED_RESERVED: usize = 1024;
+
+impl Variant {
+    fn shared(&self) -> usize {
+        let scores = 2 * TILE_VECTORS * (self.positions + 4) * 4;
+        TILE_VECTORS * self.dim * 2 + 2 * self.positions * self.columns * 2 + scores + TILE_VECTORS * 4
+    }
+}
+
+/// `attention_operands_*`: eight numbers per thread.
+pub fn attention_operands(numbers: usize) -> Result<Grid> {
+    per_element("attention_operands", numbers / 8, 256)
+}
+
+/// `attention_<type>_*`: `vectors` query vectors per K/V head, of which the widest-seeing block walks over `seen` positions,
+/// on a device of `processors` with `shared` bytes for a block. `None`: heads that these kernels do not take.
+///
+/// The number of splits makes the longest processor's work least: waves of blocks, times what one of them does. It depends
+/// on the shape and the device alone, so a run repeats bit by bit.
+pub fn attention_tiles(
+    vectors: usize,
+    kv_heads: usize,
+    dim: usize,
+    seen: usize,
+    (processors, shared): (usize, usize),
+) -> Result<Option<AttentionTiles>> {
+    let fits = |v: &&Variant| dim <= v.dim && v.shared() <= shared;
+    let Some(variant) = VARIANTS.iter().find(fits).filter(|_| dim.is_multiple_of(8)).copied() else {
+        return Ok(None);
+    };
+    let per_processor = ((shared + SHARED_RESERVED) / (variant.shared() + SHARED_RESERVED)).clamp(1, variant.blocks);
+    let (blocks, slots) = (vectors.div_ceil(TILE_VECTORS) * kv_heads, processors.max(1) * per_processor);
+    // A block begins at a multiple of its tile, up to a tile before what it sees.
+    let seen = seen + variant.positions - 1;
+    let per_split = |splits: usize| seen.div_ceil(splits).next_multiple_of(variant.positions);
+    let cost = |splits: usize| {
+        let waves = (blocks * splits).div_ceil(slots);
+        waves * (per_split(splits) + START + if splits > 1 { MERGE } else { 0 })
+    };
+    let least = (1..=MOST_SPLITS).map(cost).min().unwrap_or(0);
+    // The fewest within 3 % of the best: what splits leave takes memory.
+    let splits = (1..MOST_SPLITS).find(|&splits| cost(splits) <= least + least / 32).unwrap_or(MOST_SPLITS);
+    let per_split = per_split(splits);
+    let blocks = [vectors.div_ceil(TILE_VECTORS), kv_heads, seen.div_ceil(per_split)];
+    Ok(Some(AttentionTiles { variant, grid: grid("attention", blocks, 256, variant.shared())?, per_split }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::pack::LAYOUTS;
@@ -227,5 +329,52 @@ mod tests {
         for (dim, good) in [(512, true), (516, false), (30, false), (24, true)] {
             assert_eq!(attention(16, 1, dim, 32, 1).is_ok(), good, "{dim}");
         }
+    }
+    /// (processors, shared memory of a block) of an H100, an A100 and an RTX 4090.
+    const DEVICES: [(usize, usize); 3] = [(132, 232_448), (108, 166_912), (128, LEAST_SHARED as usize)];
+
+    #[test]
+    fn attention_tiles_fit_every_device() {
+        for device in DEVICES {
+            for dim in (8..=512).step_by(8) {
+                let cut = attention_tiles(4096, 2, dim, 1279, device).unwrap().unwrap();
+                assert!(cut.grid.shared as usize <= device.1 && cut.variant.dim >= dim, "{device:?}, {dim}: {cut:?}");
+            }
+        }
+        let name = |dim, device| attention_tiles(4096, 2, dim, 1279, device).unwrap().unwrap().variant.f16;
+        assert_eq!(DEVICES.map(|d| name(256, d)), ["attention_f16_256"; 3]);
+        let wide = ["attention_f16_512_large", "attention_f16_512", "attention_f16_512_small"];
+        assert_eq!(DEVICES.map(|d| name(512, d)), wide);
+        for other in [12, 20, 520, 1024] {
+            assert_eq!(attention_tiles(64, 1, other, 1279, DEVICES[0]).unwrap(), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn attention_tiles_cover_every_prefix() {
+        let lengths = (1..600).chain([1279, 4095, 65_537, 131_328, 262_144]);
+        for (seen, device) in lengths.flat_map(|seen| DEVICES.map(|d| (seen, d))) {
+            for (vectors, kv_heads, dim) in [(512, 8, 256), (2048, 2, 512), (8, 2, 512), (4096, 2, 512)] {
+                let cut = attention_tiles(vectors, kv_heads, dim, seen, device).unwrap().unwrap();
+                let (splits, tile) = (cut.grid.blocks[2] as usize, cut.variant.positions);
+                assert!(cut.per_split.is_multiple_of(tile), "{cut:?}");
+                // Wherever in a tile the first position lies, the last split is reached, and no split is empty for all.
+                assert!(splits * cut.per_split >= seen + tile - 1, "{seen}: {cut:?}");
+                assert!((splits - 1) * cut.per_split < seen + tile - 1, "{seen}: {cut:?}");
+            }
+        }
+    }
+
+    /// What the rule gives for the real shapes on an H100: a canvas, and a single row.
+    #[test]
+    fn attention_tiles_of_the_real_shapes() {
+        let real = |rows: usize, group: usize, kv_heads, dim, seen| {
+            let cut = attention_tiles(rows * group, kv_heads, dim, seen, DEVICES[0]).unwrap().unwrap();
+            (cut.grid.blocks, cut.per_split)
+        };
+        assert_eq!(real(256, 2, 8, 256, 1279), ([8, 8, 4], 352));
+        assert_eq!(real(256, 8, 2, 512, 1280), ([32, 2, 2], 704));
+        assert_eq!(real(256, 8, 2, 512, 262_144), ([32, 2, 2], 131_136));
+        assert_eq!(real(1, 8, 2, 512, 262_144), ([1, 2, 64], 4_160));
     }
 }

@@ -39,7 +39,7 @@ pub use kernels::embedded;
 pub use kv::Kv;
 pub use sampler::{Sampler, sampler_bytes};
 use scratch::Scratch;
-pub use scratch::Work;
+pub use scratch::{Limits, Work};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::AtomicBool;

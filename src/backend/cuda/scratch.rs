@@ -40,19 +40,33 @@ pub struct Work {
     pub operand_row: usize,
     /// Query heads.
     pub heads: usize,
+    /// The device's.
+    pub limits: Limits,
+}
+
+/// What the cut of attention depends on beside its shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
     /// Multiprocessors of the device.
     pub processors: usize,
+    /// Most bytes of shared memory that a block can have there.
+    pub shared: usize,
+    /// Whether products are to be as accurate as in f32.
+    pub exact: bool,
 }
 
 impl Work {
     /// Bytes of work space, once every operation ran. Each of `attention` is a layer's K/V heads, their width, and the most
     /// positions that its rows see.
     pub fn bytes(&self, attention: impl Iterator<Item = (usize, usize, usize)>) -> usize {
-        let partial = attention.map(|(kv_heads, dim, seen)| {
-            attention::work_bytes(self.rows, self.heads, kv_heads, dim, seen, self.processors)
-        });
+        let (mut partial, mut operand) = (0, self.rows * self.operand_row);
+        for (kv_heads, dim, seen) in attention {
+            let shape = (self.heads, kv_heads, dim);
+            partial = partial.max(attention::work_bytes(self.rows, shape, seen, self.limits));
+            operand = operand.max(attention::operand_bytes(self.rows, shape));
+        }
         let ids = self.rows * size_of::<u32>();
-        self.rows * self.operand_row + ids + partial.max().unwrap_or(0) + head::work_bytes(self.canvas, self.vocab)
+        operand + ids + partial + head::work_bytes(self.canvas, self.vocab)
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Kernels that no tensor format enters.
 pub const PLAIN: &[&str] = &[
     "attention",
+    "attention_tiles",
     "elementwise",
     "experts_combine",
     "head_statistics",

@@ -55,6 +55,9 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
     uint32_t x, y, z, w;
 };
+struct alignas(8) float2 {
+    float x, y;
+};
 struct alignas(16) float4 {
     float x, y, z, w;
 };
@@ -211,5 +214,5 @@ inline uint8_t* shared_memory() { return reinterpret_cast<uint8_t*>(block->share
 
 #include "warp.h"
 #include "copy.h"
-#include "tensor.h"
 #include "numbers.h"
+#include "tensor.h"

@@ -9,6 +9,7 @@
 //   standin_fail(call, n, code, for_good)   the n-th call from now of that name answers `code`; with for_good every call does
 //                                           from then on, as after a lost device
 //   standin_memory(bytes)                   what the device has, for allocations of this thread; 0: 8 GiB
+//   standin_shared(bytes)                   shared memory that a block can have; 0: 99 KiB, the least of all devices
 //   standin_driver(version)                 what cuDriverGetVersion says; 0: 13000
 //   standin_devices(n)                      how many there are; -1: cuInit answers CUDA_ERROR_NO_DEVICE
 // and standin_allocated(): bytes of device memory in use, by all threads; standin_allocated_here(): of those that this thread
@@ -35,7 +36,7 @@ static thread_local struct {
     int after = 0, code = 0;
     bool for_good = false, lost = false;
 } failing;
-static thread_local size_t memory_bytes = 0, launches = 0;
+static thread_local size_t memory_bytes = 0, shared_bytes = 101376, launches = 0;
 static thread_local int driver_version = 13000, devices = 1;
 static std::atomic<size_t> allocated{0};
 static std::mutex sizes_lock;
@@ -110,6 +111,7 @@ EXPORT void standin_fail(const char* call, int n, int code, int for_good) {
     failing = {name.c_str(), n, code, for_good != 0, false};
 }
 EXPORT void standin_memory(size_t bytes) { memory_bytes = bytes; }
+EXPORT void standin_shared(size_t bytes) { shared_bytes = bytes ? bytes : 101376; }
 EXPORT void standin_driver(int version) { driver_version = version ? version : 13000; }
 EXPORT void standin_devices(int n) { devices = n; }
 EXPORT size_t standin_allocated() { return allocated; }
@@ -149,7 +151,7 @@ CALL(cuDeviceGetAttribute, int* value, int attribute, int) {
     case 16: *value = 4; break;       // multiprocessors
     case 75: *value = 8; break;       // compute capability 8.6, the device with the least shared memory
     case 76: *value = 6; break;
-    case 97: *value = 101376; break;  // shared memory per block, on request
+    case 97: *value = int(shared_bytes); break; // shared memory per block, on request
     default: return 1;
     }
     return 0;
@@ -213,7 +215,7 @@ CALL(cuModuleGetFunction, void** function, void*, const char* name) {
 }
 CALL(cuFuncSetAttribute, void*, int, int value) {
     MAY_FAIL;
-    return value > 101376 ? 1 : 0;
+    return size_t(value) > shared_bytes ? 1 : 0;
 }
 CALL(cuStreamCreate, void** stream, unsigned) {
     MAY_FAIL;
@@ -375,6 +377,7 @@ CALL(cuLaunchKernel, void* function, unsigned gx, unsigned gy, unsigned gz, unsi
     MAY_FAIL;
     catch_up(stream);
     if (!gx || gx > 0x7fffffff || !gy || gy > 65535 || !gz || gz > 65535 || bx * by * bz > 1024) return 1;
+    if (shared > shared_bytes) return 1;
     launches++;
     {
         std::lock_guard<std::recursive_mutex> lock(streams_lock);

@@ -1,5 +1,6 @@
 // The kernels that no tensor format enters, for the stand-in driver.
 #include "../../../cuda/attention.cu"
+#include "../../../cuda/attention_tiles.cu"
 #include "../../../cuda/elementwise.cu"
 #include "../../../cuda/experts_combine.cu"
 #include "../../../cuda/head_statistics.cu"
@@ -15,6 +16,18 @@
 #define REGISTER(name) static const Registered registered_##name(#name, name);
 REGISTER(attention)
 REGISTER(attention_merge)
+REGISTER(attention_operands_f16)
+REGISTER(attention_f16_128)
+REGISTER(attention_f16_256)
+REGISTER(attention_f16_512_small)
+REGISTER(attention_f16_512)
+REGISTER(attention_f16_512_large)
+REGISTER(attention_operands_bf16)
+REGISTER(attention_bf16_128)
+REGISTER(attention_bf16_256)
+REGISTER(attention_bf16_512_small)
+REGISTER(attention_bf16_512)
+REGISTER(attention_bf16_512_large)
 REGISTER(gelu_mul)
 REGISTER(add)
 REGISTER(scale)

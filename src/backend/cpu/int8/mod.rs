@@ -65,6 +65,25 @@ impl Which<'_> {
     }
 }
 
+/// What a product is of, beside the panels.
+struct Job<'a> {
+    x: &'a Activations,
+    rows: Which<'a>,
+    /// Columns of out.
+    width: usize,
+    out: Rows<*mut f32>,
+    /// Memory to ask for on the way.
+    ahead: Ahead,
+}
+
+/// Memory that will be read soon; it need not exist. Kernels ask for it bit by bit beside their arithmetic: asked for while a
+/// panel is unpacked, all at once, it comes no faster than memory can, and the arithmetic waits.
+#[derive(Clone, Copy)]
+struct Ahead {
+    at: *const u8,
+    bytes: usize,
+}
+
 thread_local! {
     static PANELS: RefCell<[Panel; 2]> = RefCell::default();
 }
@@ -86,40 +105,43 @@ pub unsafe fn tile_product(
             let width = (range.n - j).min(2 * PANEL);
             let count = width.div_ceil(PANEL);
             for (i, panel) in panels[..count].iter_mut().enumerate() {
-                let (from, ahead) = (j + i * PANEL, j + (count + i) * PANEL);
-                let n = (width - i * PANEL).min(PANEL);
-                // What comes after this pair of panels: the next pair, or what the caller reads next.
-                let next = if ahead < range.n { range.first + ahead } else { range.next + ahead - range.n };
-                let part = RowRange { first: range.first + from, n, ..range };
-                panel.fill(level, codes, &part, range.weight.address(next));
+                let (first, n) = (range.first + j + i * PANEL, (width - i * PANEL).min(PANEL));
+                panel.fill(level, codes, &RowRange { first, n, ..range });
             }
-            // SAFETY: columns j..j + width of out, by the caller's promise.
-            let out = Rows { at: unsafe { out.at.add(j) }, ..out };
-            // SAFETY: as above; the level's token proves what the kernel needs.
-            unsafe { product(level, &panels[..count], x, rows, width, out) };
+            // What comes after this pair of panels: the next pair, or what the caller reads next.
+            let (after, (next, row)) = (j + 2 * PANEL, range.next);
+            let at = if after < range.n { range.weight.address(range.first + after) } else { next.address(row) };
+            let ahead = Ahead { at, bytes: range.weight.stored_rows(range.first, 1).len() * 2 * PANEL };
+            // SAFETY: columns j..j + width of out, by the caller's promise; the level's token proves what the kernel needs.
+            unsafe {
+                let out = Rows { at: out.at.add(j), ..out };
+                product(level, &panels[..count], &Job { x, rows, width, out, ahead });
+            }
         }
     });
 }
 
 /// # Safety
-/// As [`tile_product`], with `width` columns of out.
-unsafe fn product(level: CpuLevel, panels: &[Panel], x: &Activations, rows: Which, width: usize, out: Rows<*mut f32>) {
-    assert!(panels.iter().all(|panel| panel.columns == x.columns && panel.kind == x.kind));
-    assert!((0..rows.len()).all(|i| rows.get(i) < x.rows));
+/// As [`tile_product`], with the job's out.
+unsafe fn product(level: CpuLevel, panels: &[Panel], job: &Job) {
+    assert!(panels.iter().all(|panel| panel.columns == job.x.columns && panel.kind == job.x.kind));
+    assert!((0..job.rows.len()).all(|i| job.rows.get(i) < job.x.rows));
     #[cfg(target_arch = "x86_64")]
     if let CpuLevel::Avx512Vnni(_) = level {
         // SAFETY: the caller's promise; the sizes of x and of the panels agree.
-        return unsafe { x86::product_vnni(panels, x, rows, width, out) };
+        return unsafe { x86::product_vnni(panels, job) };
     }
     for (i, panel) in panels.iter().enumerate() {
-        let (first, width) = (i * PANEL, (width - i * PANEL).min(PANEL));
+        let (first, width) = (i * PANEL, (job.width - i * PANEL).min(PANEL));
+        let bytes = job.ahead.bytes / panels.len();
+        let ahead = Ahead { at: job.ahead.at.wrapping_add(i * bytes), bytes };
         // SAFETY: the caller's promise; the sizes of x and of the panel agree.
         unsafe {
-            let out = Rows { at: out.at.add(first), ..out };
+            let job = Job { width, out: Rows { at: job.out.at.add(first), ..job.out }, ahead, ..*job };
             match level {
                 #[cfg(target_arch = "x86_64")]
-                CpuLevel::Avx2(_) | CpuLevel::Avx512(_) => x86::product_avx2(panel, x, rows, width, out),
-                _ => scalar::product(panel, x, rows, width, out),
+                CpuLevel::Avx2(_) | CpuLevel::Avx512(_) => x86::product_avx2(panel, &job),
+                _ => scalar::product(panel, &job),
             }
         }
     }

@@ -50,20 +50,20 @@ impl Panel {
         CODE_LINES + self.kind.groups() * brackets
     }
 
-    /// Unpacks `range`, of at most 16 rows. `ahead` is memory to be read next, or null.
-    pub fn fill(&mut self, level: CpuLevel, codes: &Codes, range: &RowRange, ahead: *const u8) {
+    /// Unpacks `range`, of at most 16 rows.
+    pub fn fill(&mut self, level: CpuLevel, codes: &Codes, range: &RowRange) {
         let columns = range.weight.cols;
         (self.columns, self.kind, self.largest) = (columns, Kind::of(codes), codes.largest);
         self.lines.resize(columns / COLS * self.record(), Line::default());
         let Some(unpack) = codes.panel else { return self.fill_by_rows(level, codes, range) };
         let bytes = range.weight.stored_rows(range.first, range.n);
         if range.n == PANEL {
-            unpack(level, bytes, ahead, &mut self.lines);
+            unpack(level, bytes, &mut self.lines);
         } else {
             self.padded.clear();
             self.padded.extend_from_slice(bytes);
             self.padded.resize(bytes.len() / range.n * PANEL, 0);
-            unpack(level, &self.padded, ahead, &mut self.lines);
+            unpack(level, &self.padded, &mut self.lines);
         }
     }
 

@@ -1,18 +1,17 @@
 //! The product without any instruction set: what the others are compared with.
 
-use super::super::gemm::Rows;
 use super::activations::FIXED;
 use super::panel::{CODE_LINES, PANEL, Panel};
-use super::{Activations, COLS, Which};
+use super::{COLS, Job};
 use crate::quant::panel::Line;
 
 /// # Safety
 /// As [`super::tile_product`].
-pub unsafe fn product(panel: &Panel, x: &Activations, rows: Which, width: usize, out: Rows<*mut f32>) {
-    for i in 0..rows.len() {
-        let sums = row(panel, x.row(rows.get(i)));
+pub unsafe fn product(panel: &Panel, job: &Job) {
+    for i in 0..job.rows.len() {
+        let sums = row(panel, job.x.row(job.rows.get(i)));
         // SAFETY: the caller's promise.
-        unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), out.at.add(i * out.stride), width) };
+        unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), job.out.at.add(i * job.out.stride), job.width) };
     }
 }
 

@@ -10,10 +10,9 @@
 //! code allows, and `madd` widens them. Codes of 8 bits could overflow even one such sum; they go through as magnitudes,
 //! with their signs given to x.
 
-use super::super::gemm::Rows;
 use super::activations::FIXED;
 use super::panel::{CODE_LINES, PANEL, Panel};
-use super::{Activations, COLS, Which};
+use super::{COLS, Job};
 use crate::quant::panel::Line;
 use std::arch::x86_64::*;
 
@@ -28,45 +27,85 @@ struct Row {
 const VNNI_ROWS: usize = 6;
 const AVX2_ROWS: usize = 4;
 
-fn row(x: &Activations, which: Which, out: Rows<*mut f32>, i: usize) -> Row {
-    Row { x: x.row(which.get(i)).as_ptr(), out: out.at.wrapping_add(i * out.stride) }
+/// Bytes that memory gives at once.
+const CACHE_LINE: usize = 64;
+
+/// How a group of rows goes over the codes.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// Of 32 columns.
+    blocks: usize,
+    /// Memory to ask for: so many cache lines with every block, `lines_left` in all.
+    ahead: *const u8,
+    lines: usize,
+    lines_left: usize,
 }
 
-/// Calls `$kernel::<ROWS, $constant ...>(panel, rows, $last)` for groups of rows, ROWS being the size of the group.
+impl Walk {
+    /// Of the first group of at most `rows` rows. All groups together ask for everything.
+    fn new(job: &Job, rows: usize) -> Walk {
+        let (blocks, lines_left) = (job.x.columns / COLS, job.ahead.bytes.div_ceil(CACHE_LINE));
+        let lines = lines_left.div_ceil(blocks * job.rows.len().div_ceil(rows));
+        Walk { blocks, ahead: job.ahead.at, lines, lines_left }
+    }
+
+    /// Of the next group.
+    fn next(self) -> Walk {
+        let done = self.blocks * self.lines;
+        let lines = if done < self.lines_left { self.lines } else { 0 };
+        let ahead = self.ahead.wrapping_add(done * CACHE_LINE);
+        Walk { ahead, lines, lines_left: self.lines_left.saturating_sub(done), ..self }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, block: usize) {
+        for i in 0..self.lines {
+            let at = self.ahead.wrapping_add((block * self.lines + i) * CACHE_LINE);
+            // SAFETY: a hint about an address, whatever is there.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+        }
+    }
+}
+
+#[inline(always)]
+fn row(job: &Job, i: usize) -> Row {
+    Row { x: job.x.row(job.rows.get(i)).as_ptr(), out: job.out.at.wrapping_add(i * job.out.stride) }
+}
+
+/// Calls `$kernel::<ROWS, $constant ...>(panel, rows, walk, $last)` for groups of rows, ROWS being the size of the group.
 macro_rules! row_groups {
-    ($kernel:ident, $max:ident, [$($size:literal),*], $constants:tt, $operands:tt, $which:expr, $last:expr) => {{
-        let mut i = 0;
-        while i < $which.len() {
-            let n = ($which.len() - i).min($max);
+    ($kernel:ident, $max:ident, [$($size:literal),*], $constants:tt, $panel:expr, $job:expr, $last:expr) => {{
+        let (mut i, mut walk) = (0, Walk::new($job, $max));
+        while i < $job.rows.len() {
+            let n = ($job.rows.len() - i).min($max);
             match n {
-                $($size => row_groups!(@call $kernel, $size, $constants, $operands, $which, i, $last),)*
+                $($size => row_groups!(@call $kernel, $size, $constants, $panel, $job, i, walk, $last),)*
                 _ => unreachable!(),
             }
-            i += n;
+            (i, walk) = (i + n, walk.next());
         }
     }};
-    (@call $kernel:ident, $size:literal, [$($constant:literal),*], ($panel:expr, $x:expr, $out:expr), $which:expr,
-     $i:ident, $last:expr) => {
-        $kernel::<$size, $($constant),*>($panel, std::array::from_fn(|r| row($x, $which, $out, $i + r)), $last)
+    (@call $kernel:ident, $size:literal, [$($constant:literal),*], $panel:expr, $job:expr, $i:ident, $walk:ident,
+     $last:expr) => {
+        $kernel::<$size, $($constant),*>($panel, std::array::from_fn(|r| row($job, $i + r)), $walk, $last)
     };
 }
 
 /// # Safety
 /// As [`super::tile_product`], on a processor with AVX-512 VNNI; one or two panels.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub unsafe fn product_vnni(panels: &[Panel], x: &Activations, which: Which, width: usize, out: Rows<*mut f32>) {
-    let blocks = x.columns / COLS;
-    let mask = |first: usize| ((1u32 << width.saturating_sub(first).min(PANEL)) - 1) as u16;
+pub unsafe fn product_vnni(panels: &[Panel], job: &Job) {
+    let mask = |first: usize| ((1u32 << job.width.saturating_sub(first).min(PANEL)) - 1) as u16;
     macro_rules! run {
         ($panels:literal, $groups:literal, $mins:literal) => {{
-            let panels: [*const Line; $panels] = std::array::from_fn(|p| panels[p].lines.as_ptr());
-            let last = (blocks, std::array::from_fn(|p| mask(p * PANEL)));
-            row_groups!(vnni, VNNI_ROWS, [1, 2, 3, 4, 5, 6], [$panels, $groups, $mins], (panels, x, out), which, last)
+            let lines: [*const Line; $panels] = std::array::from_fn(|p| panels[p].lines.as_ptr());
+            let masks: [u16; $panels] = std::array::from_fn(|p| mask(p * PANEL));
+            row_groups!(vnni, VNNI_ROWS, [1, 2, 3, 4, 5, 6], [$panels, $groups, $mins], lines, job, masks)
         }};
     }
     // SAFETY: rows and panels have the same number of columns and are of one kind; the caller's promise.
     unsafe {
-        match (panels.len(), x.kind.groups(), x.kind.offset.is_none()) {
+        match (panels.len(), job.x.kind.groups(), job.x.kind.offset.is_none()) {
             (2, 1, false) => run!(2, 1, false),
             (2, 1, true) => run!(2, 1, true),
             (2, _, false) => run!(2, 2, false),
@@ -82,17 +121,19 @@ pub unsafe fn product_vnni(panels: &[Panel], x: &Activations, which: Which, widt
 /// `ROWS` rows of x over `PANELS` whole panels; `GROUPS` groups in 32 columns.
 ///
 /// # Safety
-/// Panels and rows have `blocks` records; 16 columns of the outputs per panel are writable where its mask says so.
+/// Panels and rows have `walk.blocks` records; 16 columns of the outputs per panel are writable where its mask says so.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, const MINS: bool>(
     panels: [*const Line; PANELS],
     rows: [Row; ROWS],
-    (blocks, masks): (usize, [u16; PANELS]),
+    walk: Walk,
+    masks: [u16; PANELS],
 ) {
     let record = CODE_LINES + if MINS { 2 * GROUPS } else { GROUPS };
     let mut sums = [[_mm512_setzero_ps(); PANELS]; ROWS];
-    for block in 0..blocks {
+    for block in 0..walk.blocks {
+        walk.prefetch(block);
         // SAFETY: this record of the panels and of each row.
         unsafe {
             let lines: [*const Line; PANELS] = std::array::from_fn(|p| panels[p].add(block * record));
@@ -144,10 +185,10 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
 /// # Safety
 /// As [`super::tile_product`], on a processor with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn product_avx2(panel: &Panel, x: &Activations, which: Which, width: usize, out: Rows<*mut f32>) {
+pub unsafe fn product_avx2(panel: &Panel, job: &Job) {
     macro_rules! run {
         ($groups:literal, $mins:literal, $adds:literal) => {
-            row_groups!(avx2, AVX2_ROWS, [1, 2, 3, 4], [$groups, $mins, $adds], (panel, x, out), which, width)
+            row_groups!(avx2, AVX2_ROWS, [1, 2, 3, 4], [$groups, $mins, $adds], panel, job, job.width)
         };
     }
     // SAFETY: as in product_vnni. How many sums of two products 127 * code fit into 16 bits decides.
@@ -175,6 +216,7 @@ pub unsafe fn product_avx2(panel: &Panel, x: &Activations, which: Which, width: 
 unsafe fn avx2<const ROWS: usize, const GROUPS: usize, const MINS: bool, const ADDS: usize>(
     panel: &Panel,
     rows: [Row; ROWS],
+    walk: Walk,
     width: usize,
 ) {
     let record = CODE_LINES + if MINS { 2 * GROUPS } else { GROUPS };
@@ -182,7 +224,10 @@ unsafe fn avx2<const ROWS: usize, const GROUPS: usize, const MINS: bool, const A
     let (each, adds) = (8 / GROUPS, if ADDS == 0 { 1 } else { ADDS });
     for half in 0..2 {
         let mut sums = [_mm256_setzero_ps(); ROWS];
-        for block in 0..panel.columns / COLS {
+        for block in 0..walk.blocks {
+            if half == 0 {
+                walk.prefetch(block);
+            }
             // SAFETY: this record of the panel and of each row, and the half of its lines.
             unsafe {
                 let lines = panel.lines.as_ptr().add(block * record);
@@ -200,13 +245,16 @@ unsafe fn avx2<const ROWS: usize, const GROUPS: usize, const MINS: bool, const A
                         for i in 0..adds {
                             let i = g * each + part * adds + i;
                             let w = _mm256_load_si256(at(i).cast());
-                            // Only for 8 bits: code - 128, and its magnitude.
+                            // Only for 8 bits: code - 128, its magnitude, and ones where it is negative.
                             let code = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
                             let magnitude = _mm256_abs_epi8(code);
+                            let negative = _mm256_cmpgt_epi8(_mm256_setzero_si256(), code);
                             for r in 0..ROWS {
                                 let q = _mm256_set1_epi32(*x[r].add(i));
                                 let two = if ADDS == 0 {
-                                    _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(q, code))
+                                    // `sign_epi8` is one operation instead of two, but shares its ports with the products.
+                                    let q = _mm256_sub_epi8(_mm256_xor_si256(q, negative), negative);
+                                    _mm256_maddubs_epi16(magnitude, q)
                                 } else {
                                     _mm256_maddubs_epi16(w, q)
                                 };
