@@ -105,15 +105,10 @@ codec! {
 /// Half the value of a scale.
 #[inline(always)]
 fn half_scale(bits: u8) -> f32 {
-    let (exponent, mantissa) = (u32::from(bits >> 3 & 15), u32::from(bits & 7));
-    // Bias 7 here and 127 in F32, one less for the half.
-    let normal = f32::from_bits((exponent + 127 - 7 - 1) << 23 | mantissa << 20);
-    let subnormal = mantissa as f32 / 1024.0;
-    match bits {
-        0 | 0x7f => 0.0,
-        _ if exponent == 0 => subnormal,
-        _ => normal,
-    }
+    // Exponent and mantissa where F32 has them, subnormal numbers included; bias 7 here and 127 in F32, one less for the half.
+    const BIAS: f32 = f32::from_bits((127 + 127 - 7 - 1) << 23);
+    let scale = f32::from_bits(u32::from(bits & 0x7f) << 20) * BIAS;
+    if bits == 0x7f { 0.0 } else { scale }
 }
 
 /// Rounds to the nearest scale, up from the middle.

@@ -207,6 +207,16 @@ pub unsafe fn product_avx2(panel: &Panel, job: &Job) {
     }
 }
 
+/// `x`, computed before whatever passes through here later. Left alone, the compiler goes row by row over all codes of a
+/// block, which do not fit into sixteen registers: it keeps them in memory, and the sums as well.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn in_order(mut x: __m256i) -> __m256i {
+    // SAFETY: no instruction at all.
+    unsafe { std::arch::asm!("/* {0} */", inout(ymm_reg) x, options(nomem, nostack, preserves_flags)) };
+    x
+}
+
 /// `ADDS` sums of two products are added in 16 bits; 0: codes have 8 bits and an offset of 128.
 ///
 /// # Safety
@@ -258,11 +268,11 @@ unsafe fn avx2<const ROWS: usize, const GROUPS: usize, const MINS: bool, const A
                                 } else {
                                     _mm256_maddubs_epi16(w, q)
                                 };
-                                pairs[r] = _mm256_add_epi16(pairs[r], two);
+                                pairs[r] = in_order(_mm256_add_epi16(pairs[r], two));
                             }
                         }
                         for r in 0..ROWS {
-                            dots[r] = _mm256_add_epi32(dots[r], _mm256_madd_epi16(pairs[r], ones));
+                            dots[r] = in_order(_mm256_add_epi32(dots[r], _mm256_madd_epi16(pairs[r], ones)));
                         }
                     }
                     let scale = _mm256_load_ps(at(CODE_LINES + g).cast());
