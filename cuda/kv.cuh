@@ -15,3 +15,9 @@ DEVICE void kv_store(uint8_t* cache, int kind, int64_t at, float x) {
         ((uint16_t*)cache)[at] = kind == 1 ? float_to_half(x) : uint16_t(float_to_bf16(x));
     }
 }
+
+// x as it would come back from the cache.
+DEVICE float kv_rounded(float x, int kind) {
+    if (kind == 0) return x;
+    return kind == 1 ? half_to_float(float_to_half(x)) : bf16_to_float(float_to_bf16(x));
+}

@@ -19,5 +19,5 @@ KERNEL(128) kv_append(const float* k, const float* v, int first, int start, int 
 KERNEL(256) kv_round(float* x, int kind, int64_t n) {
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= n) return;
-    x[i] = kind == 1 ? half_to_float(float_to_half(x[i])) : bf16_to_float(float_to_bf16(x[i]));
+    x[i] = kv_rounded(x[i], kind);
 }

@@ -12,6 +12,7 @@
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod fused;
 pub mod host_kv;
 pub mod host_weight;
 pub mod recording;
@@ -350,6 +351,38 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn add(&self, x: &Self::Buffer, len: usize, acc: &mut Self::Buffer) -> Result<()>;
     /// `x *= factor` for `len` elements.
     fn scale(&self, x: &mut Self::Buffer, factor: f32, len: usize) -> Result<()>;
+    /// `normed = rms_norm(x)`, then its product with each weight. Whether `normed` is written is the backend's choice: it is
+    /// undefined afterwards.
+    fn rms_norm_matmuls(
+        &self,
+        norm: fused::Norm<Self>,
+        normed: &mut Self::Buffer,
+        products: &mut [fused::Product<Self>],
+    ) -> Result<()> {
+        fused::rms_norm_matmuls(self, norm, normed, products)
+    }
+    /// Norms of q, k and v per head, rotation of q and k, rounding of k and v; q `[rows, heads, head_dim]`, k and v
+    /// `[rows, kv_heads, head_dim]`, in place.
+    fn norm_heads(
+        &self,
+        heads: &fused::Heads<Self>,
+        q: &mut Self::Buffer,
+        k: &mut Self::Buffer,
+        v: &mut Self::Buffer,
+    ) -> Result<()> {
+        fused::norm_heads(self, heads, q, k, v)
+    }
+    /// `acc = (acc + rms_norm(x, weight)) * factor`: (x, weight, width of a row, eps), and (rows, factor) of the first and of
+    /// the other rows. x is undefined afterwards.
+    fn rms_norm_add_scaled(
+        &self,
+        norm: (&mut Self::Buffer, &Self::Buffer, usize, f32),
+        first: (usize, f32),
+        rest: (usize, f32),
+        acc: &mut Self::Buffer,
+    ) -> Result<()> {
+        fused::rms_norm_add_scaled(self, norm, first, rest, acc)
+    }
     /// For each row: softmax over `experts` logits, the `top_k` largest (the smaller id on a tie), their probabilities
     /// divided by their sum and multiplied by `expert_scale[expert]`. logits `[rows, experts]`.
     fn route(

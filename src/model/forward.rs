@@ -16,6 +16,7 @@ use super::kv_cache::KvCache;
 use super::phases::Phase;
 use super::state::State;
 use super::weights::{LayerWeights, Weights};
+use crate::backend::fused::{Heads, Norm, Product};
 use crate::backend::{AttentionShape, Backend, DeviceSampler, ExpertWeights, KvLayer, KvType, Mask};
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,10 +109,10 @@ fn input<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, pass: &Pass<B>) ->
             CanvasIds::Device(sampler, _) => sampler.embed(b, &w.embedding, scale, &mut s.x)?,
         }
         if pass.self_condition {
-            b.rms_norm(&s.soft, Some(&w.sc_norm), rows, c.hidden, c.eps, &mut s.normed)?;
             s.watch.lap(Phase::Other);
-            b.matmul(&w.sc_gate, &s.normed, rows, &mut s.gate)?;
-            b.matmul(&w.sc_up, &s.normed, rows, &mut s.up)?;
+            let norm = Norm { x: &s.soft, weight: &w.sc_norm, rows, dim: c.hidden, eps: c.eps };
+            let products = &mut [(&w.sc_gate, &mut s.gate), (&w.sc_up, &mut s.up)];
+            b.rms_norm_matmuls(norm, &mut s.normed, products)?;
             b.gelu_mul(&mut s.gate, &s.up, rows * c.ffn)?;
             b.matmul(&w.sc_down, &s.gate, rows, &mut s.branch)?;
             s.watch.lap(Phase::Dense);
@@ -143,12 +144,8 @@ fn attention<B: Backend>(
     rows: Rows,
 ) -> Result<()> {
     let (c, n, dim) = (&w.config, rows.all(), shape.head_dim);
-    b.rms_norm(&s.x, Some(&l.attn_norm), n, c.hidden, c.eps, &mut s.normed)?;
-    s.watch.lap(Phase::Other);
-    b.matmul(&l.q, &s.normed, n, &mut s.q)?;
-    keys_and_values(b, w, shape, l, s, n, rows.start)?;
-    b.rms_norm_in_place(&mut s.q, Some(&l.q_norm), n * c.heads, dim, c.eps)?;
-    b.rope(&mut s.q, frequencies(w, shape)?, n, c.heads, dim, rows.start)?;
+    project(b, w, l, s, n, true)?;
+    norm_heads(b, w, shape, l, s, (n, rows), (c.heads, cache.kind))?;
     let prompt = AttentionShape {
         first_row: 0,
         rows: rows.prompt,
@@ -160,7 +157,6 @@ fn attention<B: Backend>(
         mask: Mask::Causal,
     };
     if rows.prompt > 0 {
-        round(b, shape, s, cache.kind, rows.prompt)?;
         b.attention(&s.q, &s.k, &s.v, cache, &prompt, &mut s.attended)?;
         b.kv_append(&s.k, &s.v, rows.prompt, rows.start, cache)?;
     }
@@ -185,46 +181,57 @@ fn keep_only<B: Backend>(
     cache: &mut KvLayer<B::Kv>,
     rows: Rows,
 ) -> Result<()> {
-    b.rms_norm(&s.x, Some(&l.attn_norm), rows.prompt, w.config.hidden, w.config.eps, &mut s.normed)?;
-    s.watch.lap(Phase::Other);
-    keys_and_values(b, w, shape, l, s, rows.prompt, rows.start)?;
-    round(b, shape, s, cache.kind, rows.prompt)?;
+    project(b, w, l, s, rows.prompt, false)?;
+    norm_heads(b, w, shape, l, s, (rows.prompt, rows), (0, cache.kind))?;
     b.kv_append(&s.k, &s.v, rows.prompt, rows.start, cache)?;
     s.watch.lap(Phase::Attention);
     move_rows(b, s, w.config.hidden, (rows.prompt, 0), rows.canvas)
 }
 
-/// `s.k` and `s.v` of `s.normed`, normed, keys rotated.
-fn keys_and_values<B: Backend>(
+/// `s.k`, `s.v` and, with `queries`, `s.q`: the products of the normed input.
+fn project<B: Backend>(
+    b: &B,
+    w: &Weights<B>,
+    l: &LayerWeights<B>,
+    s: &mut State<B>,
+    rows: usize,
+    queries: bool,
+) -> Result<()> {
+    let norm = Norm { x: &s.x, weight: &l.attn_norm, rows, dim: w.config.hidden, eps: w.config.eps };
+    let query = queries.then_some((&l.q, &mut s.q));
+    let value = l.v.as_ref().map(|v| (v, &mut s.v));
+    let mut products: Vec<Product<B>> = query.into_iter().chain([(&l.k, &mut s.k)]).chain(value).collect();
+    b.rms_norm_matmuls(norm, &mut s.normed, &mut products)?;
+    s.watch.lap(Phase::Projections);
+    Ok(())
+}
+
+/// `heads` query heads of all `rows`, and their keys and values, normed and rotated. Keys and values of prompt rows are
+/// rounded to the cache's type: what this chunk's rows see of each other is what later chunks will see of them.
+fn norm_heads<B: Backend>(
     b: &B,
     w: &Weights<B>,
     shape: &LayerShape,
     l: &LayerWeights<B>,
     s: &mut State<B>,
-    rows: usize,
-    start: usize,
+    (all, rows): (usize, Rows),
+    (heads, kind): (usize, KvType),
 ) -> Result<()> {
-    let (heads, dim, eps) = (shape.kv_heads, shape.head_dim, w.config.eps);
-    b.matmul(&l.k, &s.normed, rows, &mut s.k)?;
-    if let Some(v) = &l.v {
-        b.matmul(v, &s.normed, rows, &mut s.v)?;
-    }
-    s.watch.lap(Phase::Projections);
-    match &l.v {
-        Some(_) => b.rms_norm_in_place(&mut s.v, None, rows * heads, dim, eps)?,
-        None => b.rms_norm(&s.k, None, rows * heads, dim, eps, &mut s.v)?,
-    }
-    b.rms_norm_in_place(&mut s.k, Some(&l.k_norm), rows * heads, dim, eps)?;
-    b.rope(&mut s.k, frequencies(w, shape)?, rows, heads, dim, start)
-}
-
-/// What this chunk's rows see of each other is what later chunks will see of them.
-fn round<B: Backend>(b: &B, shape: &LayerShape, s: &mut State<B>, kind: KvType, rows: usize) -> Result<()> {
-    if kind == KvType::F32 {
-        return Ok(());
-    }
-    b.kv_round(kind, &mut s.k, rows * shape.kv_heads * shape.head_dim)?;
-    b.kv_round(kind, &mut s.v, rows * shape.kv_heads * shape.head_dim)
+    let inv_freq = frequencies(w, shape)?;
+    let heads = Heads {
+        q_norm: &l.q_norm,
+        k_norm: &l.k_norm,
+        inv_freq,
+        own_v: l.v.is_some(),
+        rows: all,
+        start: rows.start,
+        heads,
+        kv_heads: shape.kv_heads,
+        head_dim: shape.head_dim,
+        eps: w.config.eps,
+        rounded: (rows.prompt, kind),
+    };
+    b.norm_heads(&heads, &mut s.q, &mut s.k, &mut s.v)
 }
 
 fn frequencies<'w, B: Backend>(w: &'w Weights<B>, shape: &LayerShape) -> Result<&'w B::Buffer> {
@@ -236,18 +243,17 @@ fn frequencies<'w, B: Backend>(w: &'w Weights<B>, shape: &LayerShape) -> Result<
 fn feed_forward<B: Backend>(b: &B, w: &Weights<B>, l: &LayerWeights<B>, s: &mut State<B>, kinds: Rows) -> Result<()> {
     let (c, h, eps, rows) = (&w.config, w.config.hidden, w.config.eps, kinds.all());
     // Dense branch.
-    b.rms_norm(&s.x, Some(&l.ffn_norm), rows, h, eps, &mut s.normed)?;
     s.watch.lap(Phase::Other);
-    b.matmul(&l.gate, &s.normed, rows, &mut s.gate)?;
-    b.matmul(&l.up, &s.normed, rows, &mut s.up)?;
+    let norm = Norm { x: &s.x, weight: &l.ffn_norm, rows, dim: h, eps };
+    b.rms_norm_matmuls(norm, &mut s.normed, &mut [(&l.gate, &mut s.gate), (&l.up, &mut s.up)])?;
     b.gelu_mul(&mut s.gate, &s.up, rows * c.ffn)?;
     b.matmul(&l.down, &s.gate, rows, &mut s.branch)?;
     s.watch.lap(Phase::Dense);
     b.rms_norm(&s.branch, Some(&l.post_ffw_1), rows, h, eps, &mut s.dense)?;
     // Router and experts.
-    b.rms_norm(&s.x, Some(&l.router_scale), rows, h, eps, &mut s.normed)?;
     s.watch.lap(Phase::Other);
-    b.matmul(&l.router, &s.normed, rows, &mut s.router)?;
+    let norm = Norm { x: &s.x, weight: &l.router_scale, rows, dim: h, eps };
+    b.rms_norm_matmuls(norm, &mut s.normed, &mut [(&l.router, &mut s.router)])?;
     b.route(&s.router, &l.expert_scale, rows, c.experts, c.top_k, &mut s.routes)?;
     s.watch.lap(Phase::Router);
     if !B::DEFERRED || s.watch.wait.is_some() {
@@ -267,21 +273,9 @@ fn feed_forward<B: Backend>(b: &B, w: &Weights<B>, l: &LayerWeights<B>, s: &mut 
     b.experts(experts, &s.normed, rows, &mut s.routes, &mut s.branch)?;
     s.watch.lap(Phase::Experts);
     b.rms_norm_add(&s.branch, &l.post_ffw_2, rows, h, eps, &mut s.dense)?;
-    // Both join the stream.
-    b.rms_norm_add(&s.dense, &l.post_ffw, rows, h, eps, &mut s.x)?;
-    scale(b, l, s, h, kinds)?;
+    // Both join the stream; the layer's output factor is another one for each kind of rows.
+    let (prompt, canvas) = ((kinds.prompt, l.prompt_scalar), (kinds.canvas, l.canvas_scalar));
+    b.rms_norm_add_scaled((&mut s.dense, &l.post_ffw, h, eps), prompt, canvas, &mut s.x)?;
     s.watch.lap(Phase::Other);
     Ok(())
-}
-
-/// x *= the layer's output factor, which is another one for each kind of rows.
-fn scale<B: Backend>(b: &B, l: &LayerWeights<B>, s: &mut State<B>, hidden: usize, rows: Rows) -> Result<()> {
-    let (prompt, canvas) = (rows.prompt * hidden, rows.canvas * hidden);
-    if rows.prompt == 0 {
-        return b.scale(&mut s.x, l.canvas_scalar, canvas);
-    }
-    b.scale(&mut s.x, l.prompt_scalar, prompt)?;
-    b.copy(&s.x, prompt, canvas, &mut s.branch, 0)?;
-    b.scale(&mut s.branch, l.canvas_scalar, canvas)?;
-    b.copy(&s.branch, 0, canvas, &mut s.x, prompt)
 }

@@ -13,6 +13,7 @@ mod attention;
 mod device;
 mod driver_errors;
 mod formats;
+mod fused;
 mod models;
 mod offload;
 mod operations;

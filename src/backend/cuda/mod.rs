@@ -27,6 +27,7 @@ mod streamed;
 mod units;
 mod weight;
 
+use super::fused;
 use super::{AttentionShape, Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights, KvLayer, KvType};
 use crate::error::{Error, Result};
 use crate::gguf::Tensor;
@@ -260,6 +261,29 @@ impl Backend for Cuda {
         acc: &mut Buffer,
     ) -> Result<()> {
         rows::rms_norm(self, "rms_norm_add", x.0.address(0), Some(weight), (rows, dim), eps, acc)
+    }
+
+    fn rms_norm_matmuls(
+        &self,
+        norm: fused::Norm<Self>,
+        _normed: &mut Buffer,
+        products: &mut [fused::Product<Self>],
+    ) -> Result<()> {
+        product::rms_norm_matmuls(self, &norm, products)
+    }
+
+    fn norm_heads(&self, heads: &fused::Heads<Self>, q: &mut Buffer, k: &mut Buffer, v: &mut Buffer) -> Result<()> {
+        rows::norm_heads(self, heads, q, k, v)
+    }
+
+    fn rms_norm_add_scaled(
+        &self,
+        (x, weight, dim, eps): (&mut Buffer, &Buffer, usize, f32),
+        first: (usize, f32),
+        rest: (usize, f32),
+        acc: &mut Buffer,
+    ) -> Result<()> {
+        rows::rms_norm_add_scaled(self, (x, weight, dim, eps), first, rest, acc)
     }
 
     fn matmul(&self, weight: &Weight, x: &Buffer, rows: usize, out: &mut Buffer) -> Result<()> {

@@ -2,8 +2,10 @@
 
 use super::driver::Memory;
 use super::grid::{self, Operand};
-use super::scratch::Room;
+use super::rows::{NORM_SHARED, NORM_THREADS};
+use super::scratch::{Room, Scratch};
 use super::{Buffer, Cuda, Weight, arguments};
+use crate::backend::fused::{self, Norm};
 use crate::error::Result;
 
 /// Entry of `quantize.cu`, `matmul.cu` for an operand.
@@ -72,9 +74,47 @@ impl Product<'_> {
     }
 }
 
+/// All rows of `weight` times operand records.
+fn multiply(cuda: &Cuda, scratch: &mut Scratch, weight: &Weight, (x, rows): (u64, usize), out: &Buffer) -> Result<()> {
+    let (n, out, at) = (weight.rows, out.0.address(0), weight.fetch(&mut scratch.streamed)?);
+    Product { weight, at, first_tile: 0, n, x, rows, out, out_width: n }.launch(cuda)
+}
+
 pub fn matmul(cuda: &Cuda, weight: &Weight, x: &Buffer, rows: usize, out: &Buffer) -> Result<()> {
     let mut scratch = cuda.scratch();
     let x = quantize(cuda, &mut scratch.operand, weight.operand, &x.0, rows, weight.cols, weight.k_tiles())?;
-    let (n, out, at) = (weight.rows, out.0.address(0), weight.fetch(&mut scratch.streamed)?);
-    Product { weight, at, first_tile: 0, n, x, rows, out, out_width: n }.launch(cuda)
+    multiply(cuda, &mut scratch, weight, (x, rows), out)
+}
+
+/// The norm's result goes to operand records directly, once for products that follow each other and round it alike.
+pub fn rms_norm_matmuls(cuda: &Cuda, norm: &Norm<Cuda>, products: &mut [fused::Product<Cuda>]) -> Result<()> {
+    let mut scratch = cuda.scratch();
+    let mut made = None;
+    for (weight, out) in products {
+        let x = match made {
+            Some((operand, x)) if operand == weight.operand => x,
+            _ => rms_norm_records(cuda, &mut scratch.operand, norm, weight)?,
+        };
+        made = Some((weight.operand, x));
+        multiply(cuda, &mut scratch, weight, (x, norm.rows), out)?;
+    }
+    Ok(())
+}
+
+/// Rows of the norm as operand records for `weight`, whose columns are the norm's; their address.
+fn rms_norm_records(cuda: &Cuda, room: &mut Room, norm: &Norm<Cuda>, weight: &Weight) -> Result<u64> {
+    let (operand, k_tiles) = (weight.operand, weight.k_tiles());
+    let to = room.of(&cuda.device, norm.rows * k_tiles * operand.record_bytes())?.address(0);
+    let grid = grid::per_row("rms_norm", norm.rows, NORM_THREADS, NORM_SHARED)?;
+    let entry = match operand {
+        Operand::Int8 => "rms_norm_int8",
+        Operand::Bf16 => "rms_norm_bf16",
+        Operand::Exact => "rms_norm_exact",
+    };
+    let (k, k_tiles) = (grid::int(norm.dim, "columns")?, grid::int(k_tiles, "tiles")?);
+    let (x, weight) = (norm.x.0.address(0), norm.weight.0.address(0));
+    // SAFETY: (x, weight, k, k_tiles, eps, out), with rows * k numbers in x, k in weight, and a record per 64 columns of a
+    // row in `room`.
+    unsafe { cuda.launch("quantize", None, entry, grid, arguments![x, weight, k, k_tiles, norm.eps, to])? };
+    Ok(to)
 }

@@ -1,12 +1,13 @@
-//! Launchers of `rms_norm.cu`, `rope.cu` and `elementwise.cu`.
+//! Launchers of `rms_norm.cu`, `rope.cu`, `qkv.cu` and `elementwise.cu`.
 
 use super::driver::Memory;
-use super::{Buffer, Cuda, arguments, grid};
+use super::{Buffer, Cuda, arguments, grid, kv};
+use crate::backend::fused::Heads;
 use crate::error::Result;
 
 /// Threads of `rms_norm`, and its shared memory: a float per warp.
-const NORM_THREADS: u32 = 256;
-const NORM_SHARED: usize = NORM_THREADS as usize / 32 * 4;
+pub const NORM_THREADS: u32 = 256;
+pub const NORM_SHARED: usize = NORM_THREADS as usize / 32 * 4;
 
 /// x is an address, since it may be that of `out`.
 pub fn rms_norm(
@@ -23,6 +24,62 @@ pub fn rms_norm(
     let (dim, out) = (grid::int(dim, "row width")?, out.0.address(0));
     // SAFETY: (x, weight, dim, eps, out), with rows * dim numbers in x and out and dim in weight, by the trait's contract.
     unsafe { cuda.launch("rms_norm", None, entry, grid, arguments![x, weight, dim, eps, out]) }
+}
+
+/// out = (out + norm of x) * factor, another one for the first rows.
+pub fn rms_norm_add_scaled(
+    cuda: &Cuda,
+    (x, weight, dim, eps): (&Buffer, &Buffer, usize, f32),
+    (first_rows, first): (usize, f32),
+    (rest_rows, rest): (usize, f32),
+    out: &Buffer,
+) -> Result<()> {
+    let grid = grid::per_row("rms_norm", first_rows + rest_rows, NORM_THREADS, NORM_SHARED)?;
+    let (x, weight, out) = (x.0.address(0), weight.0.address(0), out.0.address(0));
+    let (dim, first_rows) = (grid::int(dim, "row width")?, grid::int(first_rows, "rows")?);
+    // SAFETY: (x, weight, dim, eps, out, first_rows, first, rest), sizes as for `rms_norm`.
+    unsafe {
+        cuda.launch(
+            "rms_norm",
+            None,
+            "rms_norm_add_scaled",
+            grid,
+            arguments![x, weight, dim, eps, out, first_rows, first, rest],
+        )
+    }
+}
+
+/// `QkvShape` of the kernel.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct QkvShape {
+    heads: i32,
+    kv_heads: i32,
+    dim: i32,
+    start: i32,
+    own_v: i32,
+    rounded: i32,
+    kind: i32,
+    eps: f32,
+}
+
+pub fn norm_heads(cuda: &Cuda, h: &Heads<Cuda>, q: &Buffer, k: &Buffer, v: &Buffer) -> Result<()> {
+    let shared = NORM_SHARED + h.head_dim * size_of::<f32>();
+    let grid = grid::plane("qkv", h.rows, h.heads + h.kv_heads, NORM_THREADS, shared)?;
+    let shape = QkvShape {
+        heads: grid::int(h.heads, "heads")?,
+        kv_heads: grid::int(h.kv_heads, "heads")?,
+        dim: grid::int(h.head_dim, "head width")?,
+        start: grid::int(h.start + h.rows, "position")? - h.rows as i32,
+        own_v: h.own_v.into(),
+        rounded: grid::int(h.rounded.0, "rows")?,
+        kind: kv::number(h.rounded.1),
+        eps: h.eps,
+    };
+    let (q, k, v) = (q.0.address(0), k.0.address(0), v.0.address(0));
+    let (q_norm, k_norm, inv_freq) = (h.q_norm.0.address(0), h.k_norm.0.address(0), h.inv_freq.0.address(0));
+    // SAFETY: (q, k, v, q_norm, k_norm, inv_freq, shape), sizes by the trait's contract.
+    unsafe { cuda.launch("qkv", None, "qkv", grid, arguments![q, k, v, q_norm, k_norm, inv_freq, shape]) }
 }
 
 pub fn rope(

@@ -17,6 +17,7 @@ pub const PLAIN: &[&str] = &[
     "head_statistics",
     "kv_append",
     "peak",
+    "qkv",
     "quantize",
     "rms_norm",
     "rope",

@@ -6,6 +6,7 @@
 #include "../../../cuda/head_statistics.cu"
 #include "../../../cuda/kv_append.cu"
 #include "../../../cuda/peak.cu"
+#include "../../../cuda/qkv.cu"
 #include "../../../cuda/quantize.cu"
 #include "../../../cuda/rms_norm.cu"
 #include "../../../cuda/rope.cu"
@@ -45,11 +46,16 @@ REGISTER(peak_bf16)
 REGISTER(peak_copy)
 REGISTER(peak_int8)
 REGISTER(peak_read)
+REGISTER(qkv)
 REGISTER(quantize_int8)
 REGISTER(quantize_bf16)
 REGISTER(quantize_exact)
 REGISTER(rms_norm)
 REGISTER(rms_norm_add)
+REGISTER(rms_norm_add_scaled)
+REGISTER(rms_norm_int8)
+REGISTER(rms_norm_bf16)
+REGISTER(rms_norm_exact)
 REGISTER(rope)
 REGISTER(route)
 REGISTER(route_group)

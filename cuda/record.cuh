@@ -1,0 +1,44 @@
+// One operand record (operand.cuh) from the 64 numbers that a warp holds, two neighbouring columns per lane.
+//
+// Int8: the largest of 32 columns becomes 127, rounding to nearest even; below 1e-36, where the quotient would overflow, all
+// become 0.
+#pragma once
+#include "operand.cuh"
+
+// Sum and maximum over the 16 lanes that hold 32 columns.
+DEVICE float half_warp_sum(float x) {
+#pragma unroll
+    for (int step = 8; step > 0; step /= 2) x += __shfl_xor_sync(ALL, x, step);
+    return x;
+}
+
+DEVICE float half_warp_max(float x) {
+#pragma unroll
+    for (int step = 8; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(ALL, x, step));
+    return x;
+}
+
+// `store` false: the lanes only take part.
+template <class X>
+DEVICE void write_record(X, uint8_t* record, float low, float high, bool store) {
+    if (!store) return;
+    uint32_t lows[X::PARTS], highs[X::PARTS];
+    split_bf16(low, lows);
+    split_bf16(high, highs);
+#pragma unroll
+    for (int i = 0; i < X::PARTS; i++) ((uint32_t*)record)[i * 32 + lane()] = lows[i] | highs[i] << 16;
+}
+
+DEVICE void write_record(Int8, uint8_t* record, float low, float high, bool store) {
+    const float largest = half_warp_max(fmaxf(fabsf(low), fabsf(high)));
+    const float scale = largest / 127.0f, inverse = largest > 1e-36f ? 127.0f / largest : 0;
+    const int first = int(rintf(low * inverse)), second = int(rintf(high * inverse));
+    const float sum = half_warp_sum(float(first + second));
+    if (!store) return;
+    ((uint16_t*)record)[lane()] = uint16_t((first & 255) | (second & 255) << 8);
+    if (lane() % 16 == 0) {
+        float* numbers = (float*)(record + 64);
+        numbers[lane() / 16] = scale;
+        numbers[2 + lane() / 16] = scale * sum;
+    }
+}

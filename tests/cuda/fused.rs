@@ -1,0 +1,113 @@
+//! Fused operations against the single ones of the same device: the same bits.
+
+use super::device::*;
+use dgemma::backend::cuda::Cuda;
+use dgemma::backend::fused::{self, Heads, Norm};
+use dgemma::backend::{Backend, KvType};
+use dgemma::quant;
+
+type Buffer = <Cuda as Backend>::Buffer;
+
+fn assert_same_bits(what: &str, fused: &[f32], single: &[f32]) {
+    assert!(single.iter().any(|x| *x != 0.0), "{what}: all zeros");
+    for (i, (a, b)) in fused.iter().zip(single).enumerate() {
+        assert_eq!(a.to_bits(), b.to_bits(), "{what}: at {i} of {}: {a}, expected {b}", single.len());
+    }
+}
+
+/// Weights that round their other operand in three ways, two of them alike, and rows that no record divides.
+#[test]
+fn norms_go_into_products() {
+    if !available("norms_go_into_products") {
+        return;
+    }
+    for (formats, k) in [(["Q4_K", "Q6_K", "F32"], 512), (["Q8_0", "BF16", "Q4_0"], 96), (["F16", "F32", "F32"], 33)] {
+        for exact in [false, true] {
+            let (rows, n) = (5, 20);
+            let mut r = Numbers(12);
+            let cuda = open(exact);
+            let weights = formats.map(|f| cuda.weight(r.tensor(quant::by_name(f).unwrap(), &[k, n])).unwrap());
+            let (x, weight) = (upload(&cuda, &r.vec(rows * k)), upload(&cuda, &r.vec(k)));
+            let run = |fuse: bool| {
+                let mut normed = cuda.buffer(rows * k, "test").unwrap();
+                let mut outs = weights.each_ref().map(|_| cuda.buffer(rows * n, "test").unwrap());
+                let mut products: Vec<_> = weights.iter().zip(&mut outs).collect();
+                let norm = Norm { x: &x, weight: &weight, rows, dim: k, eps: 1e-6 };
+                if fuse {
+                    cuda.rms_norm_matmuls(norm, &mut normed, &mut products).unwrap();
+                } else {
+                    fused::rms_norm_matmuls(&cuda, norm, &mut normed, &mut products).unwrap();
+                }
+                outs.map(|out| download(&cuda, &out, rows * n))
+            };
+            for ((fused, single), format) in run(true).iter().zip(&run(false)).zip(formats) {
+                assert_same_bits(&format!("{format} x {k}, exact {exact}"), fused, single);
+            }
+        }
+    }
+}
+
+#[test]
+fn heads_are_normed_rotated_and_rounded_at_once() {
+    if !available("heads_are_normed_rotated_and_rounded_at_once") {
+        return;
+    }
+    let (rows, kv_heads) = (5, 2);
+    for (head_dim, heads) in [(512, 3), (24, 4), (256, 0)] {
+        for (own_v, rounded) in [(true, (0, KvType::F16)), (false, (2, KvType::Bf16)), (true, (5, KvType::F16))] {
+            let mut r = Numbers(13);
+            let cuda = open(false);
+            let (queries, keys) = (rows * heads.max(1) * head_dim, rows * kv_heads * head_dim);
+            let (q, k, v) = (r.vec(queries), r.vec(keys), r.vec(keys));
+            let norms = [upload(&cuda, &r.vec(head_dim)), upload(&cuda, &r.vec(head_dim))];
+            let inv_freq = upload(&cuda, &r.vec(head_dim / 2));
+            let run = |fuse: bool| {
+                let h = Heads {
+                    q_norm: &norms[0],
+                    k_norm: &norms[1],
+                    inv_freq: &inv_freq,
+                    own_v,
+                    rows,
+                    start: 70_000,
+                    heads,
+                    kv_heads,
+                    head_dim,
+                    eps: 1e-6,
+                    rounded,
+                };
+                let (mut q, mut k, mut v) = (upload(&cuda, &q), upload(&cuda, &k), upload(&cuda, &v));
+                if fuse {
+                    cuda.norm_heads(&h, &mut q, &mut k, &mut v).unwrap();
+                } else {
+                    fused::norm_heads(&cuda, &h, &mut q, &mut k, &mut v).unwrap();
+                }
+                [(q, queries), (k, keys), (v, keys)].map(|(x, n)| download(&cuda, &x, n))
+            };
+            for ((fused, single), name) in run(true).iter().zip(&run(false)).zip(["q", "k", "v"]) {
+                assert_same_bits(&format!("{name}, {heads} x {head_dim}, {own_v}, {rounded:?}"), fused, single);
+            }
+        }
+    }
+}
+
+#[test]
+fn sub_layers_join_the_stream_with_a_factor_for_each_kind_of_rows() {
+    if !available("sub_layers_join_the_stream_with_a_factor_for_each_kind_of_rows") {
+        return;
+    }
+    let (first, rest, dim) = ((2, 0.5), (3, 0.7), 300);
+    let mut r = Numbers(14);
+    let cuda = open(false);
+    let (x, weight, acc) = (r.vec(5 * dim), upload(&cuda, &r.vec(dim)), r.vec(5 * dim));
+    for (first, rest) in [(first, rest), ((0, 9.0), (5, 0.3)), ((5, 1.1), (0, 9.0))] {
+        let run = |join: &dyn Fn(&mut Buffer, &mut Buffer)| {
+            let (mut x, mut acc) = (upload(&cuda, &x), upload(&cuda, &acc));
+            join(&mut x, &mut acc);
+            download(&cuda, &acc, 5 * dim)
+        };
+        let at_once = run(&|x, acc| cuda.rms_norm_add_scaled((x, &weight, dim, 1e-6), first, rest, acc).unwrap());
+        let apart =
+            run(&|x, acc| fused::rms_norm_add_scaled(&cuda, (x, &weight, dim, 1e-6), first, rest, acc).unwrap());
+        assert_same_bits(&format!("{first:?}, {rest:?}"), &at_once, &apart);
+    }
+}
