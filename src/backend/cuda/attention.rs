@@ -46,18 +46,21 @@ pub fn work_bytes(rows: usize, (heads, kv_heads, dim): (usize, usize, usize), se
         let cut = grid::attention_tiles(vectors(rows), kv_heads, dim, seen, (device.processors, device.shared));
         Some(cut.ok()??.grid.blocks[2] as usize)
     };
+    let tiled = !device.exact && tiles(rows, seen).is_some();
     let splits = |rows: usize| {
-        if !device.exact && tiles(rows, seen).is_some() {
+        if tiled {
             return lengths.iter().filter_map(|&seen| tiles(rows, seen)).max().unwrap_or(1);
         }
         grid::most_splits(vectors(rows), kv_heads, seen, device.processors)
     };
-    // Rows count in blocks: the last of each size takes the most.
+    // Rows count in blocks of vectors: those that fill their blocks take the most.
     let of = |rows: usize| match splits(rows) {
         1 => 0,
         splits => rows * heads * splits * (dim + 2) * size_of::<f32>(),
     };
-    (1..rows).step_by(8).chain([rows]).map(of).max().unwrap_or(0)
+    let block = if tiled { grid::TILE_VECTORS } else { grid::VECTORS };
+    let full = (block * kv_heads / heads).max(1);
+    (full..rows).step_by(full).chain([rows]).map(of).max().unwrap_or(0)
 }
 
 /// Bytes of queries, keys and values in 16 bits for `rows` rows.

@@ -122,7 +122,7 @@ pub struct AttentionGrid {
 }
 
 /// Query vectors of a block, and positions it looks at together (`cuda/attention.cu`).
-const VECTORS: usize = 16;
+pub const VECTORS: usize = 16;
 const POSITIONS: usize = 32;
 /// The shortest split that is worth its merge.
 const LEAST_PER_SPLIT: usize = 256;
@@ -202,7 +202,7 @@ const VARIANTS: [Variant; 5] = [
     },
 ];
 /// Query vectors of a block there.
-const TILE_VECTORS: usize = 64;
+pub const TILE_VECTORS: usize = 64;
 /// What the start of a block costs, and what its sums cost that go through memory, in positions. From counting: the sums of
 /// 64 vectors are 64 * dim * 4 bytes out and in again, the products of 32 positions take as long as about a quarter of that.
 const START: usize = 64;

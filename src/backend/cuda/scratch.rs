@@ -60,7 +60,8 @@ impl Work {
     /// positions that its rows see.
     pub fn bytes(&self, attention: impl Iterator<Item = (usize, usize, usize)>) -> usize {
         let (mut partial, mut operand) = (0, self.rows * self.operand_row);
-        for (kv_heads, dim, seen) in attention {
+        let kinds: std::collections::HashSet<_> = attention.collect();
+        for (kv_heads, dim, seen) in kinds {
             let shape = (self.heads, kv_heads, dim);
             partial = partial.max(attention::work_bytes(self.rows, shape, seen, self.limits));
             operand = operand.max(attention::operand_bytes(self.rows, shape));
