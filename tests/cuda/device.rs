@@ -14,13 +14,29 @@ pub fn available(test: &str) -> bool {
     if !cuda::devices().is_empty() {
         return true;
     }
+    skip(test, "no CUDA device");
+    assert!(std::env::var_os("DGEMMA_REQUIRE_CUDA").is_none_or(|v| v != "1"), "{test}: a CUDA device is required");
+    false
+}
+
+/// [`available`], and not under a checker, which would take minutes: the plain run has `test`.
+pub fn available_unchecked(test: &str) -> bool {
+    if !available(test) {
+        return false;
+    }
+    if checked() {
+        skip(test, "left to the run without a checker");
+    }
+    !checked()
+}
+
+/// Counts a test that does not run, and says why.
+pub fn skip(test: &str, why: &str) {
     let n = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
     // Past the harness's capture: a skip is to be seen in a passing run.
     use std::io::Write;
-    let line = format!("skipped {n}: {test}: no CUDA device\n"); // in one piece, beside other tests' lines
+    let line = format!("skipped {n}: {test}: {why}\n"); // in one piece, beside other tests' lines
     let _ = std::io::stderr().lock().write_all(line.as_bytes());
-    assert!(std::env::var_os("DGEMMA_REQUIRE_CUDA").is_none_or(|v| v != "1"), "{test}: a CUDA device is required");
-    false
 }
 
 /// Under the checkers, kernels run 5 to 100 times slower: the largest shapes are left to the plain run.

@@ -18,4 +18,5 @@ mod models;
 mod offload;
 mod operations;
 mod sampler;
+mod skips;
 mod standin;

@@ -1,7 +1,7 @@
 //! Whole models on the device: the recorded traces of `tests/golden/` step by step, and repeated runs.
 
 use super::common::*;
-use super::device::{available, checked};
+use super::device::available_unchecked;
 use dgemma::engine::{BackendKind, Context, Event, GenerateParams, Model, ModelParams, Start, StepInfo};
 use dgemma::sampler::{RecordedNoise, StepNoise};
 use dgemma_quantize::convert::{self, Options};
@@ -24,7 +24,7 @@ fn load_on(path: &Path, backend: BackendKind, exact: bool) -> Model {
 /// Hidden states, caches and logits of a lossless file equal those of transformers.
 #[test]
 fn golden_passes_equal_the_reference() {
-    if !available("golden_passes_equal_the_reference") || checked() {
+    if !available_unchecked("golden_passes_equal_the_reference") {
         return;
     }
     for (name, format) in [("tiny-a", "f32"), ("tiny-b", "bf16"), ("tiny-k", "bf16")] {
@@ -73,7 +73,7 @@ fn recorded(trace: &Tensors) -> RecordedNoise {
 /// stand-in driver, which takes a second or more for each, the first four.
 #[test]
 fn golden_traces_are_reproduced() {
-    if !available("golden_traces_are_reproduced") || checked() {
+    if !available_unchecked("golden_traces_are_reproduced") {
         return;
     }
     let most = if std::env::var_os("DGEMMA_STANDIN").is_some() { 4 } else { usize::MAX };
@@ -117,7 +117,7 @@ fn golden_traces_are_reproduced() {
 /// that was cut back and continued.
 #[test]
 fn fast_products_stay_near_and_repeat() {
-    if !available("fast_products_stay_near_and_repeat") || checked() {
+    if !available_unchecked("fast_products_stay_near_and_repeat") {
         return;
     }
     for name in ["micro-Q8_0.gguf", "micro-Q4_0.gguf", "micro-bf16.gguf"] {
@@ -151,7 +151,7 @@ fn fast_products_stay_near_and_repeat() {
 /// The same Philox stream as on the CPU: with exact products, the built-in model gives the CPU's text for a seed.
 #[test]
 fn a_seed_gives_the_text_of_the_cpu() {
-    if !available("a_seed_gives_the_text_of_the_cpu") || checked() {
+    if !available_unchecked("a_seed_gives_the_text_of_the_cpu") {
         return;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tiny/dgemma-tiny.gguf");
@@ -178,7 +178,7 @@ fn noted(step: &StepInfo) -> (Vec<u32>, Vec<u32>, Vec<u32>, Vec<u32>) {
 /// What is pending shares the pass of a canvas's first step: bit for bit what two passes give.
 #[test]
 fn a_shared_pass_equals_passes_apart() {
-    if !available("a_shared_pass_equals_passes_apart") || checked() {
+    if !available_unchecked("a_shared_pass_equals_passes_apart") {
         return;
     }
     for (name, exact) in [("micro-f32.gguf", true), ("micro-Q4_0.gguf", false)] {

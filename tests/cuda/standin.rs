@@ -1,6 +1,6 @@
 //! The stand-in driver's own calls; see `standin/driver.cpp`.
 
-use super::device::available;
+use super::device::{available, skip};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 /// The stand-in driver's own calls; `None` on a real driver.
@@ -16,7 +16,7 @@ impl Standin {
         // SAFETY: looks for a symbol.
         let standin = !library.is_null() && !unsafe { libc::dlsym(library, c"standin_fail".as_ptr()) }.is_null();
         if !standin {
-            eprintln!("skipped: {test}: this driver does not fail on demand");
+            skip(test, "this driver does not fail on demand");
         }
         standin.then_some(Standin(library))
     }

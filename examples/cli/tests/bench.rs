@@ -97,3 +97,40 @@ fn shapes_levels_and_forms() {
     assert_eq!(wrong.status, Some(1));
     assert!(wrong.err.contains("--level mmx: this processor has scalar"), "{}", wrong.err);
 }
+
+/// On a GPU, or on the stand-in driver, where the numbers mean nothing: `cargo xtask cuda-host` runs it there.
+#[test]
+fn a_device_is_measured_against_its_own_ceilings() {
+    let run = ["bench", "--backend", "cuda", "--shape", "tiny", "--type", "Q8_0", "--prefix", "20", "--steps", "2"];
+    let run = |form: &str| run_with(&[&run[..], &[form]].concat(), "");
+    let first = run("--json");
+    if first.status != Some(0) {
+        assert!(first.err.contains("no NVIDIA driver") || first.err.contains("CUDA devices"), "{}", first.err);
+        eprintln!("skipped: a_device_is_measured_against_its_own_ceilings: {}", first.err.trim());
+        assert!(std::env::var_os("DGEMMA_REQUIRE_CUDA").is_none_or(|v| v != "1"), "a CUDA device is required");
+        return;
+    }
+    let json: Value = serde_json::from_str(&first.out).unwrap();
+    for key in ["int8_gops", "bf16_gflops", "read_gbs", "copy_gbs", "upload_gbs"] {
+        assert!(f64(&json["ceilings"][key]["device"]) > 0.0, "{key}: {}", json["ceilings"]);
+    }
+    for name in ["prefill", "first_step", "step"] {
+        let pass = &json[name];
+        let phases = pass["phases"].as_object().unwrap();
+        // Phases sum to the pass that waits after each; the time of the pass itself is another one's.
+        let sum: f64 = phases.values().filter_map(|phase| phase["ms"].as_f64()).sum();
+        close(&format!("{name}: milliseconds"), sum, f64(&pass["ms_with_waits"]));
+        close(&format!("{name}: floor"), f64(&pass["floor_ms"]) * f64(&pass["times_floor"]), f64(&pass["ms"]));
+        assert!((1.0..=16.0).contains(&f64(&pass["experts_touched"])), "{name}: {pass}");
+        for phase in ["attention projections", "attention", "dense", "router", "experts"] {
+            assert!(f64(&phases[phase]["share_of_peak"]) > 0.0, "{name}: {phase}");
+            assert!(phases[phase].get("share_of_peak_by_cpu_time").is_none(), "{name}: {phase}");
+        }
+    }
+    assert!(f64(&json["generation"]["first_canvas_ms"]) > 0.0 && f64(&json["prefill"]["tokens_per_second"]) > 0.0);
+    assert!(json["memory"]["device_used_bytes"].is_number(), "{}", json["memory"]);
+    let csv = run("--csv").out;
+    assert!(csv.contains("\nrun.device,\"") && csv.contains("\nceilings.upload_gbs.device,"), "{csv}");
+    let level = run_with(&["bench", "--backend", "cuda", "--level", "scalar"], "");
+    assert!(level.err.contains("--level is for --backend cpu"), "{}", level.err);
+}

@@ -1,8 +1,8 @@
 //! Every check. A step is a name and a function; steps with files of their own: `python.rs`,
-//! `cuda.rs`, `standin.rs`, `installed.rs`, `go.rs`, `guard.rs`, `node.rs`.
+//! `cuda.rs`, `standin.rs`, `on_gpu.rs`, `installed.rs`, `go.rs`, `guard.rs`, `node.rs`.
 
 use crate::tools::{Outcome, cargo, need, root, run};
-use crate::{cuda, go, guard, installed, node, python, standin};
+use crate::{cuda, go, guard, installed, node, on_gpu, python, standin};
 use std::process::Command;
 use std::time::Instant;
 
@@ -23,6 +23,7 @@ pub fn ci() -> Outcome {
         ("tests", tests),
         ("C programs under valgrind", under_valgrind),
         ("CUDA on a stand-in driver", || standin::host(None)),
+        ("the script for a GPU, on the stand-in", on_gpu::script),
         ("documentation", documentation),
         ("instructions of kernels", || guard::guard(false)),
         ("files in other readers", python::files_in_other_readers),

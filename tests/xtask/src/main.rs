@@ -2,7 +2,7 @@
 //! the installed library; `install --prefix DIR` installs. `header` writes `include/dgemma.h` anew, `abi` the lists that
 //! guard it (`tests/abi`). `guard` counts instructions of the hot kernels and compares them with `tests/bench/guard.csv`,
 //! `guard-write` writes that anew.
-//! `cuda` compiles the CUDA kernels, `cuda-host` tests them without a GPU.
+//! `cuda` compiles the CUDA kernels, `cuda-host` tests them without a GPU, `on-gpu` the script for machines with one.
 //!
 //! Needs a Rust toolchain, a C compiler and Python 3 (with its venv module); what else the checks need it installs, Python
 //! packages under `target/`, programs with the system's packages.
@@ -14,6 +14,7 @@ mod guard;
 mod install;
 mod installed;
 mod node;
+mod on_gpu;
 mod python;
 mod standin;
 mod tools;
@@ -42,9 +43,10 @@ fn main() -> ExitCode {
             Some(_) => Err("usage: cargo xtask cuda [write | check]".into()),
         },
         "cuda-host" => standin::host(std::env::args().nth(2).as_deref()),
+        "on-gpu" => on_gpu::script(),
         _ => Err(
             "usage: cargo xtask ci | go | node | install --prefix DIR | installed | guard | guard-write | header | abi \
-             | cuda [write | check] | cuda-host [plain | addresses | races]"
+             | cuda [write | check] | cuda-host [plain | addresses | races] | on-gpu"
                 .into(),
         ),
     };

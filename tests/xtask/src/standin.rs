@@ -12,7 +12,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// One build of the stand-in driver: compiler flags, and what the test program runs under.
-struct Build {
+pub struct Build {
     name: &'static str,
     flags: &'static [&'static str],
     /// The runtime that has to be loaded first.
@@ -22,8 +22,10 @@ struct Build {
     tests: &'static [&'static str],
 }
 
+/// Without checkers.
+pub const PLAIN: Build = Build { name: "plain", flags: &[], preload: None, options: &[], tests: &[] };
 const BUILDS: [Build; 3] = [
-    Build { name: "plain", flags: &[], preload: None, options: &[], tests: &[] },
+    PLAIN,
     Build {
         name: "addresses",
         flags: &["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
@@ -50,12 +52,14 @@ pub fn host(only: Option<&str>) -> Outcome {
         return Err(format!("cuda-host {name}: expected {}", BUILDS.map(|build| build.name).join(", ")));
     }
     need("g++", &["g++"])?;
-    let (backend, library) = (test_program(&["--test", "cuda"], "cuda")?, test_program(&["--lib"], "dgemma")?);
+    let backend = test_program(&["--test", "cuda"], "cuda")?;
+    let (library, bench) = (test_program(&["--lib"], "dgemma")?, test_program(&["--test", "bench"], "bench")?);
     for build in BUILDS.iter().filter(|build| only.is_none_or(|name| name == build.name)) {
-        let folder = standin(build)?;
+        let folder = self::build(build)?;
         println!("-- {} build of the stand-in driver", build.name);
         if build.preload.is_none() {
             run(on_standin(&library, &folder).args(["backend::cuda", "--nocapture"]))?;
+            run(on_standin(&bench, &folder).args(["a_device", "--nocapture"]))?;
         }
         let mut command = on_standin(&backend, &folder);
         command.args(build.tests).arg("--test-threads=2").envs(build.options.iter().copied());
@@ -84,7 +88,10 @@ fn runtime_path(name: &str) -> Result<String, String> {
 /// A test program, built: of `what` (`--lib`, or `--test` and its name), called `name` by cargo.
 fn test_program(what: &[&str], name: &str) -> Result<PathBuf, String> {
     let mut command = Command::new("cargo");
-    command.args(["test", "--release", "--locked"]).args(what).args(["--no-run", "--message-format=json"]);
+    command
+        .args(["test", "--release", "--locked", "--workspace"])
+        .args(what)
+        .args(["--no-run", "--message-format=json"]);
     let output = command.current_dir(root()).output().map_err(|e| format!("{command:?}: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let name = format!("\"name\":\"{name}\"");
@@ -94,7 +101,7 @@ fn test_program(what: &[&str], name: &str) -> Result<PathBuf, String> {
 }
 
 /// Builds the stand-in driver and run-time compiler where their sources have changed; their folder.
-fn standin(build: &Build) -> Result<PathBuf, String> {
+pub fn build(build: &Build) -> Result<PathBuf, String> {
     let (out, tests) = (folder(build.name), root().join("tests/cuda"));
     std::fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
     let compiler = || {
