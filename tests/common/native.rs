@@ -92,7 +92,9 @@ pub fn object(compiler: &str, source: &str, include: &str, flags: &[&str]) -> St
 pub fn link(compiler: &str, objects: &[&str], name: &str) -> PathBuf {
     let out = folder().join(name);
     let library = library();
-    let rpath = format!("-Wl,-rpath,{}", runtime_folder().display());
+    // The old kind of rpath comes before LD_LIBRARY_PATH, where cargo puts target/release: the README's link there may lead
+    // to an older build.
+    let rpath = format!("-Wl,--disable-new-dtags,-rpath,{}", runtime_folder().display());
     let fixed = [library.to_str().unwrap(), &rpath, "-pthread", "-o", out.to_str().unwrap()];
     compile(compiler, &[objects, &fixed].concat());
     out
