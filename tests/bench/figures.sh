@@ -21,7 +21,8 @@ bench() {
 
 # model SHAPE TYPE [OPTION...]: makes it, once, in place of the one before
 model() {
-    file=$scratch/dgemma-figures-${*//[ \/]/}.gguf
+    local name="$*"
+    file=$scratch/dgemma-figures-${name//[ \/]/}.gguf
     [ -e "$file" ] && return
     rm -f "$scratch"/dgemma-figures-*.gguf
     "$dgemma" bench --shape "$@" --file "$file" --prefix 1 --steps 1 --generations 0 >/dev/null
