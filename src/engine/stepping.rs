@@ -97,8 +97,12 @@ impl Context {
             self.soft_of = 0;
         }
         let result = block.step(&mut *self.runner, pending, noise, self.cancel.flag(), look);
+        let stepped = result.is_ok();
         if let Err(e) = self.passed(result) {
             *block = before;
+            if stepped {
+                self.soft_of = 0; // the signal is that of numbers that were not the file's
+            }
             return Err(e);
         }
         let shared = clock.elapsed().mul_f64(pending.len() as f64 / (pending.len() + block.canvas().len()) as f64);

@@ -267,21 +267,20 @@ impl<B: Backend> Runner for Session<B> {
         backend.run(|| {
             state.watch.start();
             sampler.prepare(backend, input)?;
-            let layers = state.watch.phases.layers;
-            if input.step == 0 || !sampler.replay(backend, key)? {
+            // Where each phase is to be waited for, the host must be there between them.
+            let waits = state.watch.wait.is_some();
+            if input.step == 0 || waits || !sampler.replay(backend, key)? {
                 sampled_step(&**backend, weights, state, kv, (sampler, key), prompt, first, input.step > 0)?;
             }
-            // The device is busy meanwhile.
-            let phases = state.watch.phases;
-            if more {
+            if more && !waits {
+                // The device is busy meanwhile. What is only recorded belongs to no phase.
+                let phases = state.watch.phases;
                 let step = |sampler: &_| sampled_step(&**backend, weights, state, kv, (sampler, key), &[], start, true);
                 sampler.record(backend, key, step)?;
+                state.watch.phases = phases;
             }
             let finished = sampler.finished(backend, decision)?;
-            // Work is only handed over in the phases before; the head is waited for.
-            state.watch.phases = phases;
-            state.watch.phases.layers = layers + weights.layers.len() as u64;
-            state.watch.lap(Phase::Head);
+            state.watch.lap(Phase::Head); // with whatever else was not waited for
             Ok(finished)
         })
     }

@@ -73,11 +73,17 @@ fn every_failing_call_comes_back_by_name() {
         "cuModuleGetFunction",
         "cuFuncSetAttribute",
         "cuLaunchKernel",
+        "cuStreamBeginCapture_v2",
+        "cuStreamEndCapture",
+        "cuGraphInstantiateWithFlags",
+        "cuGraphExecUpdate_v2",
+        "cuGraphLaunch",
     ];
     for call in calls {
-        for n in [1, 2, 10] {
+        let recorded = call.starts_with("cuGraph") || call.contains("Capture");
+        for n in if recorded { [1, 2, 3] } else { [1, 2, 10] } {
             standin.fail(call, n, 719, false);
-            let outcome = load().and_then(|model| run(&model));
+            let outcome = load().and_then(|model| run(&model, if recorded { 3 } else { 1 }));
             standin.fail("", 0, 0, false);
             match outcome {
                 Err(e) => assert_eq!(e.to_string(), format!("{call}: CUDA_ERROR_LAUNCH_FAILED")),
@@ -85,15 +91,16 @@ fn every_failing_call_comes_back_by_name() {
             }
         }
     }
-    run(&load().unwrap()).unwrap();
+    run(&load().unwrap(), 1).unwrap();
 }
 
-/// Encodes a prompt and denoises a block.
-fn run(model: &Model) -> dgemma::Result<()> {
+/// Encodes a prompt and denoises two blocks, of which the second replays steps and records anew, given three of them.
+fn run(model: &Model, steps: u32) -> dgemma::Result<()> {
     let mut context = model.context(&ContextParams::default())?;
     context.set_tokens(&[5, 6, 7])?;
     let mut params = GenerateParams::new(model);
-    params.sampler.steps = 1;
+    (params.sampler.steps, params.sampler.confidence) = (steps, 0.0);
+    (params.max_tokens, params.ignore_eog) = (2 * model.config().canvas, true);
     context.generate(&params, |_| ControlFlow::Continue(())).map(|_| ())
 }
 
@@ -107,7 +114,7 @@ fn memory_that_runs_out_in_the_middle_says_for_what() {
     standin.fail("cuMemAlloc_v2", 3, 2, false);
     let error = model.context(&ContextParams::default()).err().unwrap();
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
-    run(&model).unwrap(); // the model is still good
+    run(&model, 1).unwrap(); // the model is still good
 }
 
 /// A device that is gone stays gone: the context answers so at every call, another thread's is not concerned.
@@ -130,6 +137,6 @@ fn a_lost_device_ends_the_context_and_not_the_process() {
         let again = context.generate(&params, |_| ControlFlow::Continue(())).err().unwrap().to_string();
         assert!(again.ends_with(": CUDA_ERROR_LAUNCH_FAILED"), "{again}");
     }
-    let other = std::thread::scope(|s| s.spawn(|| load().and_then(|model| run(&model))).join().unwrap());
+    let other = std::thread::scope(|s| s.spawn(|| load().and_then(|model| run(&model, 1))).join().unwrap());
     other.unwrap();
 }

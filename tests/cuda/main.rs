@@ -14,6 +14,7 @@ mod device;
 mod driver_errors;
 mod formats;
 mod fused;
+mod graphs;
 mod models;
 mod offload;
 mod operations;

@@ -54,6 +54,16 @@ impl Standin {
         // SAFETY: takes nothing.
         unsafe { f() }
     }
+
+    /// How often this thread made a driver call.
+    pub fn calls(&self, call: &str) -> usize {
+        // SAFETY: the signature in standin/driver.cpp.
+        let f: unsafe extern "C" fn(*const c_char) -> usize =
+            unsafe { std::mem::transmute(self.symbol(c"standin_calls")) };
+        let call = CString::new(call).unwrap();
+        // SAFETY: a terminated text.
+        unsafe { f(call.as_ptr()) }
+    }
 }
 
 impl Drop for Standin {

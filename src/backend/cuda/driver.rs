@@ -3,12 +3,14 @@
 //!
 //! The library is asked for before any call, since the bindings panic without it.
 
+use super::graph;
 use crate::error::{Error, Result};
 use cudarc::driver::sys;
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The oldest driver interface that runs our kernels: 13.0, drivers from 580 on.
 const OLDEST_DRIVER: c_int = 13_000;
@@ -24,7 +26,9 @@ macro_rules! driver {
     };
 }
 
-fn check(call: &'static str, code: sys::CUresult) -> Result<()> {
+pub(super) use driver;
+
+pub(super) fn check(call: &'static str, code: sys::CUresult) -> Result<()> {
     if code == sys::CUresult::CUDA_SUCCESS {
         return Ok(());
     }
@@ -92,6 +96,8 @@ pub struct Device {
     id: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
+    /// How often work space has moved.
+    growths: AtomicU64,
     /// What it is.
     pub info: DeviceInfo,
 }
@@ -120,7 +126,7 @@ impl Device {
         }
         let mut context = null_mut();
         driver!(cuDevicePrimaryCtxRetain(&mut context, id))?;
-        let mut device = Device { id, context, stream: null_mut(), info: info.clone() }; // from here on, drop releases it
+        let mut device = Device { id, context, stream: null_mut(), growths: AtomicU64::new(0), info: info.clone() }; // from here on, drop releases it
         device.bind()?;
         // 1: work on this stream does not wait for work on the default one.
         driver!(cuStreamCreate(&mut device.stream, 1))?;
@@ -129,8 +135,24 @@ impl Device {
         Ok(Arc::new(device))
     }
 
-    fn bind(&self) -> Result<()> {
+    /// Makes the device this thread's.
+    pub fn bind(&self) -> Result<()> {
         driver!(cuCtxSetCurrent(self.context))
+    }
+
+    /// Where this thread's work goes.
+    pub fn stream(&self) -> sys::CUstream {
+        graph::recording().unwrap_or(self.stream)
+    }
+
+    /// Notes that work space has moved: records of its old place are void.
+    pub fn note_growth(&self) {
+        self.growths.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was noted.
+    pub fn growths(&self) -> u64 {
+        self.growths.load(Ordering::Relaxed)
     }
 
     /// Bytes of memory, (free, all).
@@ -143,6 +165,7 @@ impl Device {
 
     /// Waits until everything asked for is done.
     pub fn synchronize(&self) -> Result<()> {
+        graph::refuse_to_record()?;
         self.bind()?;
         driver!(cuStreamSynchronize(self.stream))
     }
@@ -155,6 +178,7 @@ impl Device {
 
     /// Loads a cubin, a fatbin or a terminated PTX text.
     pub fn load(self: &Arc<Self>, image: &[u8]) -> Result<Module> {
+        graph::refuse_to_record()?;
         self.bind()?;
         let mut handle = null_mut();
         driver!(cuModuleLoadData(&mut handle, image.as_ptr().cast()))?;
@@ -178,7 +202,7 @@ impl Device {
             1,
             1,
             shared,
-            self.stream,
+            self.stream(),
             arguments.as_mut_ptr(),
             null_mut()
         ))
@@ -333,6 +357,7 @@ pub struct Memory {
 impl Memory {
     /// `bytes` with undefined contents; `what` names them where there is not enough memory.
     pub fn new(device: &Arc<Device>, bytes: usize, what: &'static str) -> Result<Memory> {
+        graph::refuse_to_record()?;
         device.bind()?;
         let mut address = 0;
         match driver!(cuMemAlloc_v2(&mut address, bytes.max(1))) {
@@ -345,7 +370,7 @@ impl Memory {
     /// Zeros.
     pub fn zeroed(device: &Arc<Device>, bytes: usize, what: &'static str) -> Result<Memory> {
         let memory = Memory::new(device, bytes, what)?;
-        driver!(cuMemsetD8Async(memory.address, 0, bytes, device.stream))?;
+        driver!(cuMemsetD8Async(memory.address, 0, bytes, device.stream()))?;
         Ok(memory)
     }
 
@@ -364,9 +389,10 @@ impl Memory {
     pub fn write<T: Plain>(&mut self, from: &[T], at: usize) -> Result<()> {
         let bytes = size_of_val(from);
         assert!(at + bytes <= self.bytes, "write of {bytes} bytes at {at} into {}", self.bytes);
+        graph::refuse_to_record()?; // `from` would be gone
         self.device.bind()?;
         // Pageable memory is copied to a buffer of the driver's before the call returns.
-        driver!(cuMemcpyHtoDAsync_v2(self.address + at as u64, from.as_ptr().cast(), bytes, self.device.stream))
+        driver!(cuMemcpyHtoDAsync_v2(self.address + at as u64, from.as_ptr().cast(), bytes, self.device.stream()))
     }
 
     /// Copies the first `bytes` of a page-locked buffer to byte `at` and on. The buffer is in use until an event recorded
@@ -374,7 +400,7 @@ impl Memory {
     pub fn write_pinned(&mut self, from: &mut Pinned, bytes: usize, at: usize) -> Result<()> {
         assert!(bytes <= from.bytes && at + bytes <= self.bytes, "write of {bytes} bytes at {at} into {}", self.bytes);
         self.device.bind()?;
-        driver!(cuMemcpyHtoDAsync_v2(self.address + at as u64, from.at.cast(), bytes, self.device.stream))
+        driver!(cuMemcpyHtoDAsync_v2(self.address + at as u64, from.at.cast(), bytes, self.device.stream()))
     }
 
     /// Copies `bytes` bytes of `from`, from byte `start` on, to byte `at` and on.
@@ -386,7 +412,7 @@ impl Memory {
         );
         self.device.bind()?;
         let (to, from) = (self.address + at as u64, from.address + start as u64);
-        driver!(cuMemcpyDtoDAsync_v2(to, from, bytes, self.device.stream))
+        driver!(cuMemcpyDtoDAsync_v2(to, from, bytes, self.device.stream()))
     }
 
     /// Copies the first `bytes` of a page-locked buffer to byte `at` and on, when the stream comes here: the buffer must
@@ -394,7 +420,7 @@ impl Memory {
     pub fn take(&self, from: &Pinned, bytes: usize, at: usize) -> Result<()> {
         assert!(bytes <= from.bytes && at + bytes <= self.bytes, "write of {bytes} bytes at {at} into {}", self.bytes);
         self.device.bind()?;
-        driver!(cuMemcpyHtoDAsync_v2(self.address + at as u64, from.at.cast(), bytes, self.device.stream))
+        driver!(cuMemcpyHtoDAsync_v2(self.address + at as u64, from.at.cast(), bytes, self.device.stream()))
     }
 
     /// Copies `bytes` bytes, from byte `at` on, to byte `to_at` and on of a page-locked buffer, which must stay until the
@@ -408,15 +434,16 @@ impl Memory {
         self.device.bind()?;
         // SAFETY: within the buffer, as was just seen.
         let to = unsafe { to.at.add(to_at) };
-        driver!(cuMemcpyDtoHAsync_v2(to.cast(), self.address + at as u64, bytes, self.device.stream))
+        driver!(cuMemcpyDtoHAsync_v2(to.cast(), self.address + at as u64, bytes, self.device.stream()))
     }
 
     /// Copies byte `at` and on to `to`, after everything on the stream.
     pub fn read<T: Plain>(&self, at: usize, to: &mut [T]) -> Result<()> {
         let bytes = size_of_val(to);
         assert!(at + bytes <= self.bytes, "read of {bytes} bytes at {at} from {}", self.bytes);
+        graph::refuse_to_record()?;
         self.device.bind()?;
-        driver!(cuMemcpyDtoHAsync_v2(to.as_mut_ptr().cast(), self.address + at as u64, bytes, self.device.stream))?;
+        driver!(cuMemcpyDtoHAsync_v2(to.as_mut_ptr().cast(), self.address + at as u64, bytes, self.device.stream()))?;
         self.device.synchronize()
     }
 
@@ -427,13 +454,14 @@ impl Memory {
             return Ok(());
         }
         assert!(((rows - 1) * pitch + width) * 4 <= self.bytes && (rows - 1) * to_pitch + width <= to.len());
+        graph::refuse_to_record()?;
         self.device.bind()?;
         // SAFETY: integers and pointers, for which zero is a value.
         let mut copy: sys::CUDA_MEMCPY2D = unsafe { MaybeUninit::zeroed().assume_init() };
         (copy.srcMemoryType, copy.srcDevice, copy.srcPitch) = (CU_MEMORYTYPE_DEVICE, self.address, pitch * 4);
         (copy.dstMemoryType, copy.dstHost, copy.dstPitch) = (CU_MEMORYTYPE_HOST, to.as_mut_ptr().cast(), to_pitch * 4);
         (copy.WidthInBytes, copy.Height) = (width * 4, rows);
-        driver!(cuMemcpy2DAsync_v2(&copy, self.device.stream))?;
+        driver!(cuMemcpy2DAsync_v2(&copy, self.device.stream()))?;
         self.device.synchronize()
     }
 }
@@ -519,7 +547,7 @@ impl Event {
     /// Marks the end of everything asked for so far.
     pub fn record(&self) -> Result<()> {
         self.device.bind()?;
-        driver!(cuEventRecord(self.handle, self.device.stream))
+        driver!(cuEventRecord(self.handle, self.device.stream()))
     }
 
     /// Waits for the mark.

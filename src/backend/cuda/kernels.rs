@@ -2,6 +2,7 @@
 //! Modules are loaded when the first of their kernels is asked for.
 
 use super::driver::{Device, Function, Module};
+use super::graph;
 use super::units::{self, OPTIONS, Unit};
 use crate::error::{Error, Result};
 use cudarc::nvrtc::sys as nvrtc;
@@ -50,6 +51,7 @@ impl Kernels {
         if let Some(&function) = loaded.functions.get(&(unit, entry)) {
             return Ok(function);
         }
+        graph::refuse_to_record()?;
         let loaded = &mut *loaded;
         let module = match loaded.modules.entry(unit) {
             Entry::Occupied(module) => module.into_mut(),

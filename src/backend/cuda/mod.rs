@@ -1,19 +1,18 @@
 //! The backend for NVIDIA GPUs: kernels from `cuda/`, one launcher per kernel file with its name, weights in tiles of their
-//! own layout, all work in order on one stream. The CPU waits only where it reads a result: once per denoising step, for
-//! the head's statistics.
+//! own layout, all work in order on one stream. The canvas stays on the device (`sampler.rs`), and a step is one recorded graph
+//! (`graph.rs`): the CPU waits once per step, to hear whether it was the last.
 //!
 //! Reading order: `driver.rs` (the driver, with errors), `units.rs` and `kernels.rs` (what is compiled, and from where it is
 //! loaded), `pack.rs` and `weight.rs` (the layout of weights), `streamed.rs` (those left on the host), `grid.rs` (how launches
-//! are cut), `product.rs`, `experts.rs`, `attention.rs`, `head.rs`; `ceilings.rs` is for `dgemma bench` alone. What goes where
-//! is decided in `engine/plan.rs`.
-//!
-//! Not here yet: graphs of a whole step, the sampler on the device.
+//! are cut), `product.rs`, `experts.rs`, `attention.rs`, `head.rs`, `sampler.rs`, `graph.rs`; `ceilings.rs` is for
+//! `dgemma bench` alone. What goes where is decided in `engine/plan.rs`.
 
 mod attention;
 mod ceilings;
 mod driver;
 mod embed;
 mod experts;
+mod graph;
 mod grid;
 mod head;
 mod kernels;
@@ -70,6 +69,7 @@ pub struct Cuda {
     places: HashMap<String, Place>,
     /// Whose pass it is, where weights are streamed: two passes at once would take the slots from each other.
     turn: Option<Mutex<()>>,
+    graphs: bool,
     device: Arc<Device>,
 }
 
@@ -80,6 +80,10 @@ pub struct Buffer(Memory);
 pub fn devices() -> Vec<DeviceInfo> {
     let count = driver::devices().unwrap_or(0);
     (0..count).map_while(|i| driver::describe_device(i).ok()).collect()
+}
+
+fn graphs_wanted() -> bool {
+    std::env::var_os("DGEMMA_CUDA_GRAPHS").is_none_or(|value| value != "0")
 }
 
 impl Cuda {
@@ -93,7 +97,7 @@ impl Cuda {
             .map_err(|e| Error::argument("threads", format!("cannot start {threads} threads: {e}")))?;
         let (scratch, uploads) = (Mutex::default(), Mutex::new(Uploads::new()));
         let (kernels, places, turn) = (Kernels::new(device.clone()), HashMap::new(), None);
-        Ok(Cuda { scratch, uploads, kernels, pool, exact: false, places, turn, device })
+        Ok(Cuda { scratch, uploads, kernels, pool, exact: false, graphs: graphs_wanted(), places, turn, device })
     }
 
     /// The same backend with the memory for weights that stay on the host. Before any of them is loaded.
@@ -110,6 +114,17 @@ impl Cuda {
     /// other operand to 8 bits, and products with weights of 16-bit floats round it to bf16.
     pub fn exact(self, exact: bool) -> Self {
         Cuda { exact, ..self }
+    }
+
+    /// Whether steps are recorded and replayed; where not, each of their kernels is launched by itself, with the same
+    /// results. For looking for faults; the default is the environment's: `DGEMMA_CUDA_GRAPHS=0` says no.
+    pub fn graphs(self, graphs: bool) -> Self {
+        Cuda { graphs, ..self }
+    }
+
+    /// Weights that are left on the host are brought by copies that the host asks for in every pass.
+    fn records(&self) -> bool {
+        self.graphs && self.turn.is_none()
     }
 
     /// What it runs on.

@@ -3,10 +3,11 @@
 //!
 //! The host waits once per step, for those words. It could hand over the next step before it knows them, if kernels left a
 //! finished canvas alone, but that would save little: replaying a recorded step, an eight-byte copy and the wait for an event
-//! are 10 to 30 microseconds of an otherwise idle device (a launch of a recorded graph 5 to 10, a copy over the link 3 to 5,
-//! waking up the rest; NVIDIA's published figures), and 3 % of the fastest step wanted (4.7 ms) are 141.
+//! are 10 to 30 microseconds of an otherwise idle device by estimate (a launch of a recorded graph 5 to 10, a copy over the
+//! link 3 to 5, waking up the rest; to be measured), and 3 % of the fastest step wanted (4.7 ms) are 141.
 
 use super::driver::{Event, Memory, Pinned};
+use super::graph::Graph;
 use super::head::{self, Found, Tempering};
 use super::{Buffer, Cuda, Weight, arguments, embed, grid};
 use crate::backend::{CanvasStart, Decision, DeviceSampler, HeadStats, HeadWeights, StepInput, StepKey, StepNoise};
@@ -50,6 +51,7 @@ pub struct Sampler {
     outcome: Pinned,   // the block's state, and the lists of a decision
     done: Event,
     bias: Option<Memory>,
+    graph: Option<Graph>, // always there, but while it records
     canvas: usize,
     vocab: usize,
     rows: usize,
@@ -76,6 +78,7 @@ impl Sampler {
             outcome: Pinned::new(device, (STATE + DECISION * canvas) * words)?,
             done: Event::new(device)?,
             bias: None,
+            graph: Some(Graph::new(device)?),
             canvas,
             vocab,
             rows: 0,
@@ -189,7 +192,11 @@ impl DeviceSampler<Cuda> for Sampler {
         self.put(List::Canvas, start.tokens)?;
         let pinned: Vec<u32> = start.pinned.iter().map(|&p| u32::from(p)).collect();
         self.put(List::Pinned, &pinned)?;
-        self.bias = head::bias(cuda, start.bias, self.vocab)?;
+        let bias = head::bias(cuda, start.bias, self.vocab)?;
+        if let Some(graph) = self.graph.as_mut().filter(|_| bias.is_some() || self.bias.is_some()) {
+            graph.void();
+        }
+        self.bias = bias;
         Ok(())
     }
 
@@ -266,12 +273,22 @@ impl DeviceSampler<Cuda> for Sampler {
         self.launch_decide(cuda)
     }
 
-    fn record(&mut self, _: &Cuda, _: StepKey, _: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
-        Ok(())
+    fn record(&mut self, cuda: &Cuda, key: StepKey, step: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let Some(mut graph) = self.graph.take_if(|graph| cuda.records() && !graph.holds(key)) else { return Ok(()) };
+        let outcome = graph.record(key, || step(self));
+        self.graph = Some(graph);
+        outcome
     }
 
-    fn replay(&self, _: &Cuda, _: StepKey) -> Result<bool> {
-        Ok(false)
+    fn replay(&self, cuda: &Cuda, key: StepKey) -> Result<bool> {
+        let Some(graph) = &self.graph else { return Ok(false) };
+        // Held until the launch, so that no other context makes work space move in between.
+        let _scratch = cuda.scratch();
+        let holds = graph.holds(key);
+        if holds {
+            graph.launch()?;
+        }
+        Ok(holds)
     }
 
     fn finished(&mut self, _: &Cuda, decision: Option<&mut Decision>) -> Result<bool> {

@@ -2,6 +2,7 @@
 //! the stream's order does the rest, so operations of several contexts can share it.
 
 use super::driver::{Device, Memory};
+use super::graph;
 use super::streamed::Streamed;
 use super::{attention, head};
 use crate::error::Result;
@@ -15,6 +16,8 @@ impl Room {
     /// At least `bytes` of it. Contents are undefined.
     pub fn of(&mut self, device: &Arc<Device>, bytes: usize) -> Result<&mut Memory> {
         if self.0.as_ref().is_none_or(|memory| memory.bytes() < bytes) {
+            graph::refuse_to_record()?;
+            device.note_growth();
             self.0 = None; // freed first: both may not fit
             self.0 = Some(Memory::new(device, bytes, "work space")?);
         }

@@ -16,7 +16,9 @@
 // asked for; standin_page_locked_here(): the same of page-locked memory; standin_launches(): kernels run by this thread;
 // standin_copies_in_order(): copies beside a stream with kernels, by this thread, that had waited for all kernels there before
 // they began; standin_copies_out_of_order(): those that had not;
-// standin_image(&hash): bytes of the image that this thread loaded last, and their FNV-1a hash.
+// standin_image(&hash): bytes of the image that this thread loaded last, and their FNV-1a hash;
+// standin_calls(call): calls of that name by this thread. What a stream is asked for while it records is in graph.h.
+#include "graph.h"
 #include "registry.h"
 #include <algorithm>
 #include <atomic>
@@ -92,7 +94,10 @@ static bool is_page_locked(const void* memory) {
     return Address(memory) < start + bytes;
 }
 
+static thread_local std::unordered_map<std::string, size_t> calls;
+
 static int failure(const char* call) {
+    calls[call]++;
     if (failing.lost) return failing.code;
     if (std::strcmp(failing.call, call) != 0 || --failing.after > 0) return 0;
     failing.call = "";
@@ -120,6 +125,12 @@ EXPORT size_t standin_page_locked_here() { return page_locked_here; }
 EXPORT size_t standin_launches() { return launches; }
 EXPORT size_t standin_copies_in_order() { return in_order; }
 EXPORT size_t standin_copies_out_of_order() { return out_of_order; }
+
+EXPORT size_t standin_calls(const char* call) { return calls[call]; }
+
+#define NOT_RECORDED                                                                                                   \
+    MAY_FAIL;                                                                                                          \
+    if (const int code = refused()) return code
 
 CALL(cuInit, unsigned) {
     MAY_FAIL;
@@ -172,7 +183,7 @@ CALL(cuCtxSetCurrent, void*) {
     return 0;
 }
 CALL(cuMemGetInfo_v2, size_t* free, size_t* total) {
-    MAY_FAIL;
+    NOT_RECORDED;
     *total = memory_bytes ? memory_bytes : size_t(8) << 30;
     *free = *total > allocated_here ? *total - allocated_here : 0;
     return 0;
@@ -195,7 +206,7 @@ EXPORT size_t standin_image(uint64_t* hash) {
     return last_image_bytes;
 }
 CALL(cuModuleLoadData, void** module, const void* image) {
-    MAY_FAIL;
+    NOT_RECORDED;
     last_image_bytes = image_bytes(image);
     if (last_image_bytes == 0) return 200;
     last_image_hash = 0xcbf29ce484222325;
@@ -207,7 +218,7 @@ CALL(cuModuleLoadData, void** module, const void* image) {
 }
 CALL(cuModuleUnload, void*) { return 0; }
 CALL(cuModuleGetFunction, void** function, void*, const char* name) {
-    MAY_FAIL;
+    NOT_RECORDED;
     const auto found = registry().find(name);
     if (found == registry().end()) return 500;
     *function = &found->second;
@@ -233,12 +244,12 @@ CALL(cuStreamDestroy_v2, void* stream) {
     return 0;
 }
 CALL(cuStreamSynchronize, void* stream) {
-    MAY_FAIL;
+    NOT_RECORDED;
     catch_up(stream);
     return 0;
 }
 CALL(cuStreamWaitEvent, void* stream, void* event, unsigned) {
-    MAY_FAIL;
+    NOT_RECORDED;
     std::lock_guard<std::recursive_mutex> lock(streams_lock);
     const Event& e = *static_cast<Event*>(event);
     if (!e.stream) return 0;
@@ -253,14 +264,14 @@ CALL(cuEventCreate, void** event, unsigned) {
     return 0;
 }
 CALL(cuEventRecord, void* event, void* stream) {
-    MAY_FAIL;
+    NOT_RECORDED;
     std::lock_guard<std::recursive_mutex> lock(streams_lock);
     Stream* s = static_cast<Stream*>(stream);
     *static_cast<Event*>(event) = {s, s->asked, s->launched};
     return 0;
 }
 CALL(cuEventSynchronize, void* event) {
-    MAY_FAIL;
+    NOT_RECORDED;
     const Event& e = *static_cast<Event*>(event);
     if (e.stream) catch_up(e.stream, e.asked);
     return 0;
@@ -270,7 +281,7 @@ CALL(cuEventDestroy_v2, void* event) {
     return 0;
 }
 CALL(cuMemHostAlloc, void** memory, size_t bytes, unsigned) {
-    MAY_FAIL;
+    NOT_RECORDED;
     *memory = std::malloc(bytes);
     if (!*memory) return 2;
     page_locked_here += bytes;
@@ -279,6 +290,7 @@ CALL(cuMemHostAlloc, void** memory, size_t bytes, unsigned) {
     return 0;
 }
 CALL(cuMemFreeHost, void* memory) {
+    refused();
     size_t bytes;
     {
         std::lock_guard<std::mutex> lock(sizes_lock);
@@ -291,7 +303,7 @@ CALL(cuMemFreeHost, void* memory) {
     return 0;
 }
 CALL(cuMemAlloc_v2, Address* memory, size_t bytes) {
-    MAY_FAIL;
+    NOT_RECORDED;
     if (memory_bytes && allocated_here + bytes > memory_bytes) return 2;
     *memory = Address(std::malloc(bytes));
     if (!*memory) return 2;
@@ -302,6 +314,7 @@ CALL(cuMemAlloc_v2, Address* memory, size_t bytes) {
     return 0;
 }
 CALL(cuMemFree_v2, Address memory) {
+    refused();
     size_t bytes;
     {
         std::lock_guard<std::mutex> lock(sizes_lock);
@@ -316,11 +329,14 @@ CALL(cuMemFree_v2, Address memory) {
 CALL(cuMemsetD8Async, Address to, unsigned char value, size_t bytes, void* stream) {
     MAY_FAIL;
     catch_up(stream);
-    std::memset(reinterpret_cast<void*>(to), value, bytes);
-    return 0;
+    return work(stream, FILL, [=] { std::memset(reinterpret_cast<void*>(to), value, bytes); });
 }
 CALL(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, void* stream) {
     MAY_FAIL;
+    if (!is_page_locked(from) && refused()) return UNSUPPORTED;
+    if (captures.count(stream)) {
+        return work(stream, COPY_IN, [=] { std::memcpy(reinterpret_cast<void*>(to), from, bytes); });
+    }
     std::lock_guard<std::recursive_mutex> lock(streams_lock);
     Stream& s = *static_cast<Stream*>(stream);
     if (!is_page_locked(from)) {
@@ -337,14 +353,14 @@ CALL(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, void* str
 CALL(cuMemcpyDtoDAsync_v2, Address to, Address from, size_t bytes, void* stream) {
     MAY_FAIL;
     catch_up(stream);
-    std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
-    return 0;
+    const auto copy = [=] { std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); };
+    return work(stream, COPY_WITHIN, copy);
 }
 CALL(cuMemcpyDtoHAsync_v2, void* to, Address from, size_t bytes, void* stream) {
     MAY_FAIL;
+    if (!is_page_locked(to) && refused()) return UNSUPPORTED;
     catch_up(stream);
-    std::memcpy(to, reinterpret_cast<void*>(from), bytes);
-    return 0;
+    return work(stream, COPY_OUT, [=] { std::memcpy(to, reinterpret_cast<void*>(from), bytes); });
 }
 
 struct Copy2D { // CUDA_MEMCPY2D
@@ -362,7 +378,7 @@ struct Copy2D { // CUDA_MEMCPY2D
 };
 
 CALL(cuMemcpy2DAsync_v2, const Copy2D* copy, void* stream) {
-    MAY_FAIL;
+    NOT_RECORDED;
     catch_up(stream);
     if (copy->from_type != 2 || copy->to_type != 1) return 1; // from the device to the host
     for (size_t y = 0; y < copy->height; y++) {
@@ -378,12 +394,46 @@ CALL(cuLaunchKernel, void* function, unsigned gx, unsigned gy, unsigned gz, unsi
     catch_up(stream);
     if (!gx || gx > 0x7fffffff || !gy || gy > 65535 || !gz || gz > 65535 || bx * by * bz > 1024) return 1;
     if (shared > shared_bytes) return 1;
-    launches++;
-    {
+    const auto thread = (*static_cast<Bind*>(function))(arguments);
+    if (!captures.count(stream)) {
         std::lock_guard<std::recursive_mutex> lock(streams_lock);
         static_cast<Stream*>(stream)->launched++;
     }
-    cusim::launch({gx, gy, gz}, {bx, by, bz}, shared, (*static_cast<Bind*>(function))(arguments));
+    return work(stream, KERNEL_NODE, [=] {
+        launches++;
+        cusim::launch({gx, gy, gz}, {bx, by, bz}, shared, thread);
+    });
+}
+CALL(cuStreamBeginCapture_v2, void* stream, int mode) {
+    MAY_FAIL;
+    return begin_capture(stream, mode);
+}
+CALL(cuStreamEndCapture, void* stream, void** graph) {
+    const int code = end_capture(stream, reinterpret_cast<Graph**>(graph)); // the recording ends in any case
+    MAY_FAIL;
+    return code;
+}
+CALL(cuGraphInstantiateWithFlags, void** executable, void* graph, unsigned long long) {
+    NOT_RECORDED;
+    *executable = new Graph(*static_cast<Graph*>(graph));
+    return 0;
+}
+CALL(cuGraphExecUpdate_v2, void* executable, void* graph, void*) {
+    NOT_RECORDED;
+    return update(static_cast<Graph*>(executable), static_cast<Graph*>(graph));
+}
+CALL(cuGraphLaunch, void* executable, void* stream) {
+    NOT_RECORDED;
+    catch_up(stream);
+    for (const Node& node : *static_cast<Graph*>(executable)) work(stream, node.kind, node.run);
+    return 0;
+}
+CALL(cuGraphExecDestroy, void* executable) {
+    delete static_cast<Graph*>(executable);
+    return 0;
+}
+CALL(cuGraphDestroy, void* graph) {
+    delete static_cast<Graph*>(graph);
     return 0;
 }
 CALL(cuGetErrorName, int code, const char** name) {
@@ -394,6 +444,9 @@ CALL(cuGetErrorName, int code, const char** name) {
     case 101: *name = "CUDA_ERROR_INVALID_DEVICE"; break;
     case 200: *name = "CUDA_ERROR_INVALID_IMAGE"; break;
     case 500: *name = "CUDA_ERROR_NOT_FOUND"; break;
+    case 900: *name = "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"; break;
+    case 901: *name = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"; break;
+    case 910: *name = "CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE"; break;
     case 719: *name = "CUDA_ERROR_LAUNCH_FAILED"; break;
     default: return 1;
     }
