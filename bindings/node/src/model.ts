@@ -315,7 +315,10 @@ function loadParams(native: Native, options: LoadOptions, listener: Listener): S
   params.set("n_cpu_experts", whole("nCpuExperts", options.nCpuExperts ?? 0, 0xffff_ffff));
   const { size, kvType } = options.plannedContext ?? {};
   params.set("planned_context_size", whole("plannedContext.size", size ?? 0, Number.MAX_SAFE_INTEGER));
-  params.set("planned_kv_type", kvType ? choice("plannedContext.kvType", kvType, kvTypes) : constants.DGEMMA_KV_DEFAULT);
+  params.set(
+    "planned_kv_type",
+    kvType ? choice("plannedContext.kvType", kvType, kvTypes) : constants.DGEMMA_KV_DEFAULT,
+  );
   params.set("cpu_level", choice("cpuLevel", options.cpuLevel ?? "best", cpuLevels));
   if (options.onProgress || options.signal) {
     params.set("on_progress", addressOf("onProgress"));
