@@ -24,7 +24,7 @@ test("options and their defaults", async () => {
     contextSize: 4096,
     seed: 0n,
     chunk: 256,
-    kvType: "f32",
+    kvType: "f16",
   });
   const seed = 2n ** 63n + 5n;
   await using other = await model.createContext({ contextSize: 100, seed, chunk: 7, kvType: "bf16" });
@@ -38,8 +38,8 @@ test("options and their defaults", async () => {
 
 test("the context's seed counts where a call names none", async () => {
   const prompt = "Tell me a story about a grey fox.";
-  await using seeded = await model.createContext({ seed: 14 });
-  assert.equal((await seeded.generateText(prompt, { maxTokens: 96 })).text, " agstr aystt"); // tests/golden/same_text.json
+  await using seeded = await model.createContext({ seed: 19 });
+  assert.equal((await seeded.generateText(prompt, { maxTokens: 96 })).text, " agsty aystt"); // tests/golden/same_text.json
 });
 
 test("sequences are appended to, replaced by longest common prefix, and cut", async () => {
