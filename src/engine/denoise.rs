@@ -16,6 +16,7 @@
 use super::start::Start;
 use crate::backend::{CanvasStart, Decision, HeadParams, HeadStats, StepInput, StepNoise};
 use crate::error::Result;
+use crate::gguf::Gguf;
 use crate::model::{Config, Runner};
 use crate::sampler::{Canvas, Noise, SamplerParams};
 use std::sync::atomic::AtomicBool;
@@ -103,17 +104,19 @@ impl Block {
 
     /// One step, with `pending` tokens before the canvas to be encoded along with it; on failure the block stays as it was
     /// and can be stepped again. `look`: somebody wants to know what the step decided; where nobody does, a device that
-    /// samples by itself tells no more than whether the block is done, until it is.
+    /// samples by itself tells no more than whether the block is done, until it is. `file`: the weights'; what was computed of
+    /// bytes that it no longer had decides nothing.
     pub(super) fn step(
         &mut self,
         runner: &mut dyn Runner,
+        file: &Gguf,
         pending: &[u32],
         noise: &mut dyn Noise,
         cancel: &AtomicBool,
         look: bool,
     ) -> Result<()> {
         if runner.samples() {
-            return self.step_on_device(runner, pending, noise, cancel, look);
+            return self.step_on_device(runner, file, pending, noise, cancel, look);
         }
         let step = self.canvas.steps;
         noise.draws(self.index, step, &mut self.uniforms)?;
@@ -130,6 +133,7 @@ impl Block {
         };
         let mut stats = HeadStats::default();
         runner.denoise(pending, self.canvas.tokens(), self.start, step > 0, &head, &mut stats)?;
+        file.check_reads()?;
         self.canvas.take(stats, &self.fresh);
         Ok(())
     }
@@ -138,6 +142,7 @@ impl Block {
     fn step_on_device(
         &mut self,
         runner: &mut dyn Runner,
+        file: &Gguf,
         pending: &[u32],
         noise: &mut dyn Noise,
         cancel: &AtomicBool,
@@ -173,6 +178,7 @@ impl Block {
         if finished && !wanted {
             runner.decision(&mut decision)?;
         }
+        file.check_reads()?;
         self.canvas.taken((wanted || finished).then_some(decision), finished);
         Ok(())
     }

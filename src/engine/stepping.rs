@@ -92,19 +92,11 @@ impl Context {
         let clock = Instant::now();
         self.hidden_of = 0;
         let pending = &self.tokens[self.encoded..];
-        let before = block.clone();
         if block.steps_done() == 0 && self.runner.samples() {
             self.soft_of = 0;
         }
-        let result = block.step(&mut *self.runner, pending, noise, self.cancel.flag(), look);
-        let stepped = result.is_ok();
-        if let Err(e) = self.passed(result) {
-            *block = before;
-            if stepped {
-                self.soft_of = 0; // the signal is that of numbers that were not the file's
-            }
-            return Err(e);
-        }
+        let result = block.step(&mut *self.runner, self.model.file(), pending, noise, self.cancel.flag(), look);
+        self.passed(result)?;
         let shared = clock.elapsed().mul_f64(pending.len() as f64 / (pending.len() + block.canvas().len()) as f64);
         self.perf.prefill_tokens += pending.len() as u64;
         self.perf.prefill += shared;

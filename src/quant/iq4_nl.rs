@@ -6,7 +6,7 @@
 //! ```
 
 use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
-use super::panel::{self, Block, Line, Panel, split_nibbles};
+use super::panel::{self, Block, Line, Panel, look_up};
 use super::scale::{self, Grid};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, nibbles, set_half, unpacking};
@@ -61,12 +61,7 @@ impl Panel for Rows {
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
-        let qs = block.words::<2>();
-        for k in 0..4 {
-            let (low, high) = split_nibbles(qs[k]);
-            low.lookup(&SHIFTED).store(&mut out[k]);
-            high.lookup(&SHIFTED).store(&mut out[k + 4]);
-        }
+        look_up(&block.words::<2>(), &SHIFTED, out);
         block.half::<0>().store(&mut out[8]);
     }
 }

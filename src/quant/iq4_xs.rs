@@ -11,7 +11,7 @@
 
 use super::iq4_nl::{self, Values};
 use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
-use super::panel::{self, Block, Line, Panel, six_bits_less_32, split_nibbles};
+use super::panel::{self, Block, Line, Panel, look_up, six_bits_less_32};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, scale, set_half, unpacking};
 
@@ -67,12 +67,7 @@ impl Panel for Rows {
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
         let (d, [first, low, ..]) = (block.half::<0>(), block.words::<0>());
         for (k, out) in out.chunks_exact_mut(9).enumerate() {
-            let qs = block.words_at(8 + 16 * k);
-            for i in 0..4 {
-                let (low, high) = split_nibbles(qs[i]);
-                low.lookup(&iq4_nl::SHIFTED).store(&mut out[i]);
-                high.lookup(&iq4_nl::SHIFTED).store(&mut out[i + 4]);
-            }
+            look_up(&block.words_at(8 + 16 * k), &iq4_nl::SHIFTED, out);
             // The high bits of the scales are the upper half of the first word.
             let high = first.shr(16 + 2 * k as u32).and(W::splat(3)).shl(4);
             let scale = six_bits_less_32(low.shr(4 * k as u32).and(W::splat(15)).or(high), 0);

@@ -11,7 +11,7 @@
 //! The encoder is the rule that all tools share: e - 127 = floor(log2(max|x|)) - 2, with the logarithm rounded to F32, so
 //! that 6 is the largest code needed or nearly so; then the nearest code, the smaller one where two are equally near.
 
-use super::panel::{self, Block, Line, Panel, split_nibbles};
+use super::panel::{self, Block, Line, Panel, look_up};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, unpacking};
 
@@ -63,12 +63,7 @@ impl Panel for Rows {
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {
-        let qs = block.words::<1>();
-        for k in 0..4 {
-            let (low, high) = split_nibbles(qs[k]);
-            low.lookup(&SHIFTED).store(&mut out[k]);
-            high.lookup(&SHIFTED).store(&mut out[k + 4]);
-        }
+        look_up(&block.words::<1>(), &SHIFTED, out);
         W::from_lanes(block.lanes::<0>().map(|word| half_scale(word as u8).to_bits())).store(&mut out[8]);
     }
 }

@@ -157,6 +157,16 @@ pub(super) fn split_nibbles<W: Words>(x: W) -> (W, W) {
     (x.and(low), x.shr(4).and(low))
 }
 
+/// The codes of 32 columns whose nibbles, four words of them, are places in `table`.
+#[inline(always)]
+pub(super) fn look_up<W: Words>(words: &[W; 4], table: &[u8; 16], out: &mut [Line]) {
+    for (k, &word) in words.iter().enumerate() {
+        let (low, high) = split_nibbles(word);
+        low.lookup(table).store(&mut out[k]);
+        high.lookup(table).store(&mut out[k + 4]);
+    }
+}
+
 /// Bit 4 of four codes from bits `at .. at + 4` of each word.
 #[inline(always)]
 pub(super) fn fifth_bits<W: Words>(x: W, at: u32) -> W {

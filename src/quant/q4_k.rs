@@ -159,7 +159,7 @@ pub(super) fn codes<const TOP: i32>(x: &[f32; BLOCK], fit: &Quantized<8>) -> [u8
 /// byte k + 8          bits 7 .. 4: bits 3 .. 0 of n[k + 4]   bits 3 .. 0: bits 3 .. 0 of s[k + 4]
 /// ```
 #[inline(always)]
-pub(crate) fn scales(b: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+pub fn scales(b: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let (mut s, mut n) = ([0; 8], [0; 8]);
     for k in 0..4 {
         s[k] = b[k] & 63;

@@ -61,6 +61,17 @@ pub struct EngineArgs {
     /// Which GPU, from 0, with `--backend cuda`.
     #[arg(long, default_value_t = 0)]
     pub device: usize,
+    /// What takes memory.
+    #[command(flatten)]
+    pub room: RoomArgs,
+    /// Compute all products and attention in f32, as the reference does; slower. `conform` always does.
+    #[arg(long)]
+    pub exact: bool,
+}
+
+/// What decides how much memory a model takes, and where.
+#[derive(Clone, Copy, Args)]
+pub struct RoomArgs {
     /// How many layers stay on the GPU, the last ones [default: all]. The others are copied to it in every pass: the same text,
     /// at the speed of the link.
     #[arg(long)]
@@ -74,9 +85,6 @@ pub struct EngineArgs {
     /// Prompt rows encoded at a time; 0: 256. The result does not depend on it.
     #[arg(long, default_value_t = 0)]
     pub chunk: usize,
-    /// Compute all products and attention in f32, as the reference does; slower. `conform` always does.
-    #[arg(long)]
-    pub exact: bool,
 }
 
 /// [`BackendKind`] as it is typed.
@@ -179,18 +187,9 @@ pub struct PlanArgs {
     /// Most bytes of shared memory that a block can have there.
     #[arg(long, default_value_t = 227 << 10, requires = "memory")]
     pub shared: usize,
-    /// How many layers stay on the GPU, the last ones [default: all].
-    #[arg(long)]
-    pub n_gpu_layers: Option<usize>,
-    /// How many layers, the first ones, have their experts in host memory.
-    #[arg(long, alias = "n-cpu-moe", default_value_t = 0)]
-    pub n_cpu_experts: usize,
-    /// Positions, prompt and canvas together; 0: 8192, or what the model allows if that is less.
-    #[arg(long, default_value_t = 0)]
-    pub context: usize,
-    /// Prompt rows encoded at a time; 0: 256.
-    #[arg(long, default_value_t = 0)]
-    pub chunk: usize,
+    /// What takes memory.
+    #[command(flatten)]
+    pub room: RoomArgs,
     /// Type of cached keys and values [default: f16, with --exact f32].
     #[arg(long, value_enum)]
     pub kv: Option<Kv>,

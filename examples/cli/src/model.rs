@@ -25,8 +25,8 @@ pub fn load(path: Option<&Path>, engine: &EngineArgs) -> Result<Model> {
         device,
         threads: engine.threads,
         exact: engine.exact,
-        n_gpu_layers: engine.n_gpu_layers,
-        n_cpu_experts: engine.n_cpu_experts,
+        n_gpu_layers: engine.room.n_gpu_layers,
+        n_cpu_experts: engine.room.n_cpu_experts,
         plan_for: sizes(engine),
         ..Default::default()
     };
@@ -46,5 +46,5 @@ pub fn context(model: &Model, engine: &EngineArgs) -> Result<Context> {
 }
 
 fn sizes(engine: &EngineArgs) -> ContextParams {
-    ContextParams { size: engine.context, chunk: engine.chunk, ..Default::default() }
+    ContextParams { size: engine.room.context, chunk: engine.room.chunk, ..Default::default() }
 }

@@ -11,10 +11,10 @@ use std::process::ExitCode;
 pub fn run(args: &PlanArgs) -> Result<ExitCode> {
     let file = model::open(args.model.as_deref())?;
     let params = PlanParams {
-        n_gpu_layers: args.n_gpu_layers,
-        n_cpu_experts: args.n_cpu_experts,
+        n_gpu_layers: args.room.n_gpu_layers,
+        n_cpu_experts: args.room.n_cpu_experts,
         exact: args.exact,
-        context: ContextParams { size: args.context, chunk: args.chunk, kv: args.kv.map(Into::into) },
+        context: ContextParams { size: args.room.context, chunk: args.room.chunk, kv: args.kv.map(Into::into) },
     };
     let room = room(args)?;
     let plan = MemoryPlan::for_file(&file, &params, &room)?;

@@ -365,28 +365,4 @@ mod tests {
             assert!(got == want, "{}", l.name);
         }
     }
-
-    /// `cargo test --release --lib layouts_per_second -- --ignored --nocapture`: what one core lays out, in bytes of the file.
-    #[test]
-    #[ignore = "measures"]
-    fn layouts_per_second() {
-        for l in &LAYOUTS {
-            let format = quant::by_id(l.id).unwrap();
-            let cols = 2816;
-            let row_bytes = format.row_bytes(cols).unwrap();
-            let rows: Vec<u8> = (0..16 * row_bytes).map(|i| ((i * 7919) >> 3) as u8).collect();
-            let mut to = vec![0; l.bytes(cols, 16, 1).unwrap()];
-            let time = |repeat: usize, to: &mut Vec<u8>| {
-                let clock = std::time::Instant::now();
-                for _ in 0..repeat {
-                    to.fill(0);
-                    l.pack(format, &rows, row_bytes, cols, to);
-                }
-                std::hint::black_box(&to);
-                clock.elapsed().as_secs_f64() / repeat as f64
-            };
-            let fastest = (0..20).map(|_| time(20, &mut to)).fold(f64::INFINITY, f64::min);
-            println!("{:>7}: {:.2} GB/s", l.name, rows.len() as f64 / fastest / 1e9);
-        }
-    }
 }
