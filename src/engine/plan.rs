@@ -113,11 +113,6 @@ impl MemoryPlan {
         self.weights + self.slots + self.kv + self.activations + self.work
     }
 
-    /// Bytes of page-locked memory, once the model is loaded.
-    pub fn host(&self) -> usize {
-        self.host_weights
-    }
-
     fn fits_device(&self, room: &Room) -> bool {
         self.device().saturating_add(self.reserve) <= room.free
     }
