@@ -2,6 +2,7 @@
 //! tile at a time from where the file mapping left them. Reading order: `gemm.rs`, `int8/mod.rs`, `matmul.rs`,
 //! `attention.rs`, `experts.rs`, `head.rs`.
 
+mod ahead;
 mod attention;
 mod bf16;
 mod experts;

@@ -30,6 +30,7 @@ mod x86;
 pub use activations::{Activations, Kind, round};
 pub use panel::PANEL;
 
+use super::ahead::Ahead;
 use super::gemm::Rows;
 use super::matmul::RowRange;
 use crate::cpu_level::CpuLevel;
@@ -76,14 +77,6 @@ struct Job<'a> {
     ahead: Ahead,
 }
 
-/// Memory that will be read soon; it need not exist. Kernels ask for it bit by bit beside their arithmetic: asked for while a
-/// panel is unpacked, all at once, it comes no faster than memory can, and the arithmetic waits.
-#[derive(Clone, Copy)]
-struct Ahead {
-    at: *const u8,
-    bytes: usize,
-}
-
 thread_local! {
     static PANELS: RefCell<[Panel; 2]> = RefCell::default();
 }
@@ -109,9 +102,7 @@ pub unsafe fn tile_product(
                 panel.fill(level, codes, &RowRange { first, n, ..range });
             }
             // What comes after this pair of panels: the next pair, or what the caller reads next.
-            let (after, (next, row)) = (j + 2 * PANEL, range.next);
-            let at = if after < range.n { range.weight.address(range.first + after) } else { next.address(row) };
-            let ahead = Ahead { at, bytes: range.weight.stored_rows(range.first, 1).len() * 2 * PANEL };
+            let ahead = Ahead::of(&range, j + 2 * PANEL, 2 * PANEL);
             // SAFETY: columns j..j + width of out, by the caller's promise; the level's token proves what the kernel needs.
             unsafe {
                 let out = Rows { at: out.at.add(j), ..out };

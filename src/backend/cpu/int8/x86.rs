@@ -10,6 +10,7 @@
 //! code allows, and `madd` widens them. Codes of 8 bits could overflow even one such sum; they go through as magnitudes,
 //! with their signs given to x.
 
+use super::super::ahead::Walk;
 use super::activations::FIXED;
 use super::panel::{CODE_LINES, PANEL, Panel};
 use super::{COLS, Job};
@@ -27,46 +28,6 @@ struct Row {
 const VNNI_ROWS: usize = 6;
 const AVX2_ROWS: usize = 4;
 
-/// Bytes that memory gives at once.
-const CACHE_LINE: usize = 64;
-
-/// How a group of rows goes over the codes.
-#[derive(Clone, Copy)]
-struct Walk {
-    /// Of 32 columns.
-    blocks: usize,
-    /// Memory to ask for: so many cache lines with every block, `lines_left` in all.
-    ahead: *const u8,
-    lines: usize,
-    lines_left: usize,
-}
-
-impl Walk {
-    /// Of the first group of at most `rows` rows. All groups together ask for everything.
-    fn new(job: &Job, rows: usize) -> Walk {
-        let (blocks, lines_left) = (job.x.columns / COLS, job.ahead.bytes.div_ceil(CACHE_LINE));
-        let lines = lines_left.div_ceil(blocks * job.rows.len().div_ceil(rows));
-        Walk { blocks, ahead: job.ahead.at, lines, lines_left }
-    }
-
-    /// Of the next group.
-    fn next(self) -> Walk {
-        let done = self.blocks * self.lines;
-        let lines = if done < self.lines_left { self.lines } else { 0 };
-        let ahead = self.ahead.wrapping_add(done * CACHE_LINE);
-        Walk { ahead, lines, lines_left: self.lines_left.saturating_sub(done), ..self }
-    }
-
-    #[inline(always)]
-    fn prefetch(self, block: usize) {
-        for i in 0..self.lines {
-            let at = self.ahead.wrapping_add((block * self.lines + i) * CACHE_LINE);
-            // SAFETY: a hint about an address, whatever is there.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
-        }
-    }
-}
-
 #[inline(always)]
 fn row(job: &Job, i: usize) -> Row {
     Row { x: job.x.row(job.rows.get(i)).as_ptr(), out: job.out.at.wrapping_add(i * job.out.stride) }
@@ -75,7 +36,8 @@ fn row(job: &Job, i: usize) -> Row {
 /// Calls `$kernel::<ROWS, $constant ...>(panel, rows, walk, $last)` for groups of rows, ROWS being the size of the group.
 macro_rules! row_groups {
     ($kernel:ident, $max:ident, [$($size:literal),*], $constants:tt, $panel:expr, $job:expr, $last:expr) => {{
-        let (mut i, mut walk) = (0, Walk::new($job, $max));
+        let groups = $job.rows.len().div_ceil($max);
+        let (mut i, mut walk) = (0, Walk::new($job.ahead, $job.x.columns / COLS, groups));
         while i < $job.rows.len() {
             let n = ($job.rows.len() - i).min($max);
             match n {
