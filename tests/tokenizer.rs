@@ -98,11 +98,8 @@ fn streaming_equals_decoding_at_once() {
         decoders::byte_fallback::ByteFallback::new().into(),
         decoders::fuse::Fuse::new().into(),
     ]);
-    let mut state = 1_u64;
-    let mut random = |n: u32| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((state >> 33) % n as u64) as u32
-    };
+    let mut numbers = random(1);
+    let mut random = |n: u32| numbers(n as usize) as u32;
     for round in 0..2000 {
         let special = round % 2 == 0;
         let n = random(40);
@@ -239,17 +236,16 @@ fn broken_vocabularies() {
     assert_eq!(message(&|v| v.kinds.truncate(2)), "tokenizer: 4 tokens, but 2 token types");
     assert_eq!(message(&|v| v.eos = Some(4)), "tokenizer: the eos token is 4, but there are only 4 tokens");
     assert_eq!(message(&|v| v.kinds[1] = Kind::Byte), "tokenizer: token 1 is a byte token, but spells \"a\"");
-    assert_eq!(message(&|v| v.merges.push("a \n")), "tokenizer: a merge takes or makes \"\\n\", which is not a token");
-    assert_eq!(message(&|v| v.merges.push("b a")), "tokenizer: a merge takes or makes \"ba\", which is not a token");
-    assert_eq!(
-        message(&|v| v.merges.push("<eos> a")),
-        "tokenizer: merge 1, \"<eos> a\", makes no token of the vocabulary"
-    );
+    for (merge, missing) in [("a \n", "\n"), ("b a", "ba"), ("<eos> a", "<eos>a"), ("c a", "c")] {
+        let what = format!("tokenizer: merge 1, {merge:?}, takes or makes {missing:?}, which is not a token");
+        assert_eq!(message(&|v| v.merges.push(merge)), what);
+    }
     assert_eq!(
         message(&|v| v.merges.push("ab")),
         "tokenizer: merge 1, \"ab\", is not two parts and a space between them"
     );
-    assert_eq!(message(&|v| v.tokens[2] = "a"), "tokenizer: a merge takes or makes \"b\", which is not a token");
+    let what = "tokenizer: merge 0, \"a b\", takes or makes \"b\", which is not a token";
+    assert_eq!(message(&|v| v.tokens[2] = "a"), what);
 }
 
 #[test]
@@ -264,14 +260,18 @@ fn duplicates_keep_the_first_and_foreign_ids_are_refused() {
     assert_eq!(tokenizer.encode("axb", false, true).unwrap(), [0, 1]);
 }
 
+/// Numbers below n.
+fn random(mut state: u64) -> impl FnMut(usize) -> usize {
+    move |n| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % n
+    }
+}
+
 /// Random vocabularies, many of them broken, and random texts: an error or ids of the vocabulary, but no panic.
 #[test]
 fn random_vocabularies() {
-    let mut state = 7_u64;
-    let mut random = move |n: usize| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 33) as usize % n
-    };
+    let mut random = random(7);
     let pieces = ["a", "b", "\u{2581}", "é", "\n", "<0x41>", "<0xC3>", "<0xA9>", "", "<s>", " ", "🦙"];
     let (mut good, mut bad) = (0, 0);
     for _ in 0..3000 {
@@ -297,6 +297,64 @@ fn random_vocabularies() {
         tokenizer.decode(&ids, true).unwrap();
     }
     assert!(good > 500 && bad > 100, "{good} good, {bad} bad");
+}
+
+/// Ids of any text, for vocabularies of every kind, equal those of the `tokenizers` crate: some or all byte tokens, with and
+/// without an unknown token, texts and merges that are there twice, merges in any order, characters that are no token.
+#[test]
+fn any_vocabulary_equals_the_tokenizers_crate() {
+    use tokenizers::Model;
+    use tokenizers::models::bpe::{BpeBuilder, Vocab};
+    let mut random = random(3);
+    let alphabet = ["a", "b", "c", "\u{2581}", "é", "\n", "🦙", "ø", "x", "y"];
+    let (mut merged, mut unknown, mut bytes) = (0, 0, 0);
+    for _ in 0..1500 {
+        let mut tokens: Vec<String> = vec!["<unk>".into()];
+        let known = 3 + random(alphabet.len() - 2); // of the others, if anything, the bytes
+        tokens.extend(alphabet[..known].iter().map(|c| c.to_string()));
+        let all = random(3);
+        tokens.extend((0..=255).filter(|_| all == 0 || all == 1 && random(8) > 0).map(|b| format!("<0x{b:02X}>")));
+        let mut merges: Vec<(String, String)> = Vec::new();
+        for _ in 0..random(60) {
+            // A token is unlikely to be long, so that most of them occur in a text.
+            let mut side = || if random(3) > 0 { 1 + random(known) } else { random(tokens.len()) };
+            let (left, right) = (tokens[side()].clone(), tokens[side()].clone());
+            tokens.push(format!("{left}{right}"));
+            merges.insert(random(merges.len() + 1), (left, right));
+        }
+        let unk = (random(2) == 0).then_some(0);
+        let mut vocab = Vocab::default();
+        for (id, text) in tokens.iter().enumerate() {
+            vocab.entry(text.clone()).or_insert(id as u32);
+        }
+        let mut builder = BpeBuilder::new().cache_capacity(0).byte_fallback(true).fuse_unk(true);
+        builder = builder.vocab_and_merges(vocab, merges.clone());
+        if unk.is_some() {
+            builder = builder.unk_token("<unk>".into());
+        }
+        let reference = builder.build().unwrap();
+        let merges: Vec<String> = merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
+        let tokenizer = Tokenizer::new(&Vocabulary {
+            kinds: vec![Kind::Normal; tokens.len()],
+            tokens: tokens.iter().map(String::as_str).collect(),
+            merges: merges.iter().map(String::as_str).collect(),
+            unk,
+            ..Default::default()
+        });
+        let tokenizer = tokenizer.unwrap();
+        for _ in 0..5 {
+            let text: String = (0..random(60)).map(|_| alphabet[random(alphabet.len())]).collect();
+            let expected = reference.tokenize(&text).unwrap();
+            let expected: Vec<u32> = expected.iter().map(|token| token.id).collect();
+            assert_eq!(tokenizer.encode(&text, false, false).unwrap(), expected, "{text:?}: {tokens:?}, {merges:?}");
+            let count = |of: &dyn Fn(&str) -> bool| expected.iter().filter(|id| of(&tokens[**id as usize])).count();
+            merged += count(&|text| text.chars().count() > 1 && !text.starts_with('<'));
+            unknown += count(&|text| text == "<unk>");
+            bytes += count(&|text| text.starts_with("<0x"));
+        }
+    }
+    println!("{merged} merged, {unknown} unknown, {bytes} bytes");
+    assert!(merged > 10_000 && unknown > 1_000 && bytes > 10_000);
 }
 
 /// What only a file can get wrong.

@@ -1,71 +1,126 @@
 //! Byte-pair encoding of text without special tokens.
 //!
-//! A character is a symbol; the adjacent pair with the lowest rank is merged, the leftmost first on a tie, until no pair
-//! is left. What is in no token falls back to one token per byte. `tokenizers` does it with a heap, in O(n log n) for a
-//! text of any length, so nothing needs cutting first.
+//! ```text
+//! symbols = the characters as tokens; of a character that is none, its bytes as tokens; else the unknown token, one for
+//!           all such that stand in a row
+//! queue   = every pair of neighbours that merges, by rank, the leftmost first on a tie
+//! for each of the queue: unless a symbol of the pair is gone, merge it; the new symbol's pairs join the queue
+//! ```
+//!
+//! So a text of n characters takes O(n log n), whatever its length, and nothing needs cutting first. `texts.rs` and
+//! `merges.rs` hold the vocabulary: half a million merges are ready in a fraction of a second, and take little memory.
 
-use super::vocabulary::split_merge;
-use crate::{Error, Result, log};
-use tokenizers::Model;
-use tokenizers::models::bpe::{self, BPE, BpeBuilder, Vocab};
+use super::merges::Merges;
+use super::texts::Texts;
+use super::vocabulary::Vocabulary;
+use crate::{Error, Result};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-pub(super) struct Bpe(BPE);
+pub(super) struct Bpe {
+    pub(super) texts: Texts,
+    merges: Merges,
+    /// The token of each byte; none unless all are there that a character needs.
+    bytes: Vec<Option<u32>>,
+    unk: Option<u32>,
+}
+
+/// A part of the text, in a list.
+#[derive(Clone, Copy)]
+struct Symbol {
+    id: u32,
+    /// Its neighbours, [`NONE`] at the ends.
+    previous: u32,
+    next: u32,
+    /// Whether it has become a part of an earlier one.
+    gone: bool,
+}
+
+const NONE: u32 = u32::MAX;
+/// Bytes of a text. One becomes three symbols at most, a space where U+2581 is no token, and places have 32 bits.
+const LONGEST: usize = 1 << 30;
+
+/// A pair that may merge: its rank, then the place of the left symbol, in one number, since the queue is what takes time.
+type Candidate = Reverse<u64>;
 
 impl Bpe {
-    /// `merges` in order of rank; `unk` stands for what cannot be expressed.
-    pub(super) fn new(tokens: &[&str], merges: &[&str], unk: Option<&str>) -> Result<Self> {
-        let longest = tokens.iter().map(|text| text.len()).max().unwrap_or(0);
-        let merges = merges.iter().enumerate().map(|(rank, merge)| match split_merge(merge) {
-            // The builder has a buffer for the longest token; a longer result would make it panic.
-            Some((left, right)) if left.len() + right.len() <= longest => Ok((left.to_owned(), right.to_owned())),
-            Some(_) => Err(Error::Tokenizer(format!("merge {rank}, {merge:?}, makes no token of the vocabulary"))),
-            None => {
-                Err(Error::Tokenizer(format!("merge {rank}, {merge:?}, is not two parts and a space between them")))
-            }
-        });
-        // The cache is per thread and outlives the tokenizer; a prompt is encoded once, so it would not pay.
-        let mut builder = BpeBuilder::new().cache_capacity(0).byte_fallback(true).fuse_unk(true);
-        builder = builder.vocab_and_merges(index(tokens), merges.collect::<Result<Vec<_>>>()?);
-        if let Some(unk) = unk {
-            builder = builder.unk_token(unk.to_owned());
-        }
-        builder.build().map(Bpe).map_err(|e| match e.downcast_ref() {
-            Some(bpe::Error::MergeTokenOutOfVocabulary(text)) => {
-                Error::Tokenizer(format!("a merge takes or makes {text:?}, which is not a token"))
-            }
-            _ => Error::Tokenizer(e.to_string()),
-        })
+    /// Checks the merges; the unknown token was checked before.
+    pub(super) fn new(vocabulary: &Vocabulary) -> Result<Self> {
+        let texts = Texts::new(vocabulary);
+        let merges = Merges::new(&texts, &vocabulary.merges)?;
+        let bytes = (0..=255u8).map(|byte| texts.find(&format!("<0x{byte:02X}>"))).collect();
+        // Of equal texts the first counts, here as well.
+        let unk = vocabulary.unk.and_then(|id| texts.find(texts.get(id)?));
+        Ok(Bpe { texts, merges, bytes, unk })
     }
 
     /// Appends the ids of `text`.
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let tokens = self.0.tokenize(&text.replace(' ', "\u{2581}")).map_err(|e| Error::Tokenizer(e.to_string()))?;
-        ids.extend(tokens.into_iter().map(|token| token.id));
+        if text.len() > LONGEST {
+            return Err(Error::argument("text", format!("has {} bytes, more than {LONGEST}", text.len())));
+        }
+        let mut symbols = self.symbols(text);
+        self.merge(&mut symbols);
+        ids.extend(symbols.iter().filter(|symbol| !symbol.gone).map(|symbol| symbol.id));
         Ok(())
     }
 
-    /// The id of the token with this text.
-    pub(super) fn id(&self, text: &str) -> Option<u32> {
-        self.0.token_to_id(text)
+    /// The characters of `text`, spaces as U+2581.
+    fn symbols(&self, text: &str) -> Vec<Symbol> {
+        let mut symbols = Vec::with_capacity(text.len());
+        let mut push = |id: u32| {
+            let at = symbols.len() as u32;
+            symbols.push(Symbol { id, previous: at.wrapping_sub(1), next: at + 1, gone: false });
+        };
+        let mut unknown = None;
+        for character in text.chars() {
+            let character = if character == ' ' { '\u{2581}' } else { character };
+            let mut buffer = [0; 4];
+            let spelled = character.encode_utf8(&mut buffer);
+            if let Some(id) = self.texts.find(spelled) {
+                unknown.take().into_iter().chain([id]).for_each(&mut push);
+            } else if let Some(bytes) = self.bytes_of(spelled) {
+                // An unknown character before waits on: so does the reference, where some bytes have tokens and others not.
+                bytes.into_iter().for_each(&mut push);
+            } else {
+                unknown = self.unk;
+            }
+        }
+        unknown.into_iter().for_each(&mut push);
+        if let Some(last) = symbols.last_mut() {
+            last.next = NONE;
+        }
+        symbols
     }
-}
 
-/// Text to id. Of equal texts the first counts, and the sink is told.
-fn index(tokens: &[&str]) -> Vocab {
-    let mut vocab = Vocab::with_capacity(tokens.len());
-    let mut twice = None;
-    for (id, text) in tokens.iter().enumerate() {
-        if let Some(first) = vocab.get(*text) {
-            twice.get_or_insert((*first, id));
-        } else {
-            vocab.insert((*text).to_owned(), id as u32);
+    fn bytes_of(&self, character: &str) -> Option<Vec<u32>> {
+        character.bytes().map(|byte| self.bytes[byte as usize]).collect()
+    }
+
+    fn merge(&self, symbols: &mut [Symbol]) {
+        let rank = |symbols: &[Symbol], at: u32| {
+            let left = symbols.get(at as usize)?;
+            self.merges.rank(left.id, symbols.get(left.next as usize)?.id)
+        };
+        let candidate = |symbols: &[Symbol], at: u32| -> Option<Candidate> {
+            rank(symbols, at).map(|rank| Reverse(u64::from(rank) << 32 | u64::from(at)))
+        };
+        let all: Vec<Candidate> = (0..symbols.len() as u32).filter_map(|at| candidate(symbols, at)).collect();
+        let mut queue = BinaryHeap::from(all);
+        while let Some(Reverse(top)) = queue.pop() {
+            let (made, at) = (self.merges.made((top >> 32) as u32), top as u32 as usize);
+            // Since it joined the queue, either symbol may have merged with another one.
+            if symbols[at].gone || rank(symbols, at as u32).is_none_or(|rank| self.merges.made(rank) != made) {
+                continue;
+            }
+            let right = symbols[symbols[at].next as usize];
+            symbols[symbols[at].next as usize].gone = true;
+            symbols[at] = Symbol { id: made, next: right.next, ..symbols[at] };
+            if let Some(next) = symbols.get_mut(right.next as usize) {
+                next.previous = at as u32;
+            }
+            queue.extend(candidate(symbols, symbols[at].previous));
+            queue.extend(candidate(symbols, at as u32));
         }
     }
-    if let Some((first, second)) = twice {
-        let n = tokens.len() - vocab.len();
-        log::warn(|| {
-            format!("tokenizer: tokens {first} and {second} have the same text ({n} such); the first is used")
-        });
-    }
-    vocab
 }

@@ -9,14 +9,16 @@
 //! - The reference recognises every *added* token in text, special or not. A GGUF file keeps that mark for control and
 //!   user-defined tokens only: `<unused0>`, stored as a normal token, is spelled out.
 //!
-//! `vocabulary.rs` is what the file says, `special.rs` cuts special tokens out of a text, `bpe.rs` encodes the rest,
-//! `decode.rs` is the way back, `chat.rs` renders messages, `from_gguf.rs` finds both in a file.
+//! `vocabulary.rs` is what the file says, `special.rs` cuts special tokens out of a text, `bpe.rs` encodes the rest with
+//! `texts.rs` and `merges.rs`, `decode.rs` is the way back, `chat.rs` renders messages, `from_gguf.rs` finds both in a file.
 
 mod bpe;
 mod chat;
 mod decode;
 mod from_gguf;
+mod merges;
 mod special;
+mod texts;
 mod vocabulary;
 
 pub use chat::ChatTemplate;
@@ -32,9 +34,6 @@ use vocabulary::{byte_of, end_of_generation};
 pub struct Tokenizer {
     bpe: Bpe,
     specials: Specials,
-    /// All token texts, one after the other; `ends[id]` is where that of `id` ends.
-    texts: String,
-    ends: Vec<usize>,
     kinds: Vec<Kind>,
     end_of_generation: Vec<u32>,
     named: Named,
@@ -64,22 +63,15 @@ impl Tokenizer {
                 return Err(Error::Tokenizer(what));
             }
         }
-        let bpe = Bpe::new(tokens, &vocabulary.merges, unk.map(|id| tokens[id as usize]))?;
+        let bpe = Bpe::new(vocabulary)?;
         let special = tokens.iter().zip(&kinds).enumerate().map(|(id, (text, kind))| (id as u32, *text, *kind));
-        let mut end = 0;
-        let ends = tokens.iter().map(|text| {
-            end += text.len();
-            end
-        });
         if vocabulary.add_bos && bos.is_none() {
             log::warn(|| "tokenizer: the file asks for a first token (add_bos_token) but names none".into());
         }
         Ok(Tokenizer {
             specials: Specials::new(special)?,
-            ends: ends.collect(),
-            texts: tokens.concat(),
             kinds,
-            end_of_generation: end_of_generation(vocabulary, |text| bpe.id(text)),
+            end_of_generation: end_of_generation(vocabulary, |text| bpe.texts.find(text)),
             named: Named { bos: *bos, eos: *eos, unk: *unk, pad: *pad, mask: *mask },
             add_bos: vocabulary.add_bos && bos.is_some(),
             bpe,
@@ -106,24 +98,22 @@ impl Tokenizer {
 
     /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
-        self.ends.len()
+        self.bpe.texts.len()
     }
 
     /// The text of a token as the vocabulary spells it: spaces as U+2581, bytes as `<0x41>`.
     pub fn piece(&self, id: u32) -> Result<&str> {
-        let at = self.index(id)?;
-        let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        Ok(&self.texts[start..self.ends[at]])
+        self.bpe.texts.get(id).ok_or_else(|| self.no_such(id))
     }
 
     /// What kind of token `id` is.
     pub fn kind(&self, id: u32) -> Result<Kind> {
-        Ok(self.kinds[self.index(id)?])
+        self.kinds.get(id as usize).copied().ok_or_else(|| self.no_such(id))
     }
 
     /// The token with exactly this text, as [`piece`](Self::piece) spells it.
     pub fn find(&self, piece: &str) -> Option<u32> {
-        self.bpe.id(piece)
+        self.bpe.texts.find(piece)
     }
 
     /// The token that begins a text.
@@ -166,9 +156,8 @@ impl Tokenizer {
         &self.end_of_generation
     }
 
-    fn index(&self, id: u32) -> Result<usize> {
-        let (at, n) = (id as usize, self.ends.len());
-        if at < n { Ok(at) } else { Err(Error::argument("token", format!("{id} is not one of the {n} tokens"))) }
+    fn no_such(&self, id: u32) -> Error {
+        Error::argument("token", format!("{id} is not one of the {} tokens", self.vocab_size()))
     }
 }
 
