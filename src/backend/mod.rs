@@ -19,7 +19,9 @@ pub mod recording;
 pub mod reference;
 mod sampling;
 
-pub use sampling::{CanvasStart, Decision, DeviceSampler, HostSampling, StepInput, StepKey, StepNoise, no_sampler};
+pub use sampling::{
+    CanvasStart, Decision, DeviceSampler, HostSampling, Replays, StepInput, StepKey, StepNoise, no_sampler,
+};
 
 use crate::error::Result;
 use crate::gguf::Tensor;

@@ -87,6 +87,19 @@ pub struct StepKey {
     pub rows: usize,
 }
 
+/// What a recorded step takes when the device need not wait for the host; seconds by its clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Replays {
+    /// Kernels, copies and fills of a step.
+    pub nodes: usize,
+    /// A step, from its start to the next one's.
+    pub seconds: f64,
+    /// Kernels that do nothing, put between those of a step for a second measurement.
+    pub padding: usize,
+    /// A step with these.
+    pub padded_seconds: f64,
+}
+
 /// The sampler of one sequence on a device. Errors are the device's.
 pub trait DeviceSampler<B: Backend>: Send + Sized {
     /// For canvases of up to `canvas` positions over `vocab` tokens; `None`: the host samples.
@@ -118,6 +131,18 @@ pub trait DeviceSampler<B: Backend>: Send + Sized {
     fn replay(&self, backend: &B, key: StepKey) -> Result<bool>;
     /// Waits for the step; whether the block may end. With `decision`, also what it decided.
     fn finished(&mut self, backend: &B, decision: Option<&mut Decision>) -> Result<bool>;
+    /// Begins a lap of the device's clock and says 0, or ends the one that was begun and says its seconds. For measurements,
+    /// as the next one.
+    fn lap(&mut self, backend: &B) -> Result<f64>;
+    /// Does what was prepared, and `step` asks for, `n` times over in several turns, and says how long that took. What the
+    /// canvas holds afterwards means nothing. `None` where steps are not recorded.
+    fn replays(
+        &mut self,
+        backend: &B,
+        key: StepKey,
+        n: usize,
+        step: impl FnMut(&Self) -> Result<()>,
+    ) -> Result<Option<Replays>>;
 }
 
 /// The sampler of backends that have none.
@@ -166,6 +191,14 @@ impl<B: Backend> DeviceSampler<B> for HostSampling {
     }
 
     fn finished(&mut self, _: &B, _: Option<&mut Decision>) -> Result<bool> {
+        match *self {}
+    }
+
+    fn lap(&mut self, _: &B) -> Result<f64> {
+        match *self {}
+    }
+
+    fn replays(&mut self, _: &B, _: StepKey, _: usize, _: impl FnMut(&Self) -> Result<()>) -> Result<Option<Replays>> {
         match *self {}
     }
 }

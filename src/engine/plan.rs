@@ -92,7 +92,8 @@ pub struct MemoryPlan {
 }
 
 /// At most so much is left free; a sixteenth of the device where that is less. The driver serves large allocations in steps
-/// of 2 MiB, so a model of 30 layers wastes some 300 MB in the mean.
+/// of 2 MiB, so a model of 30 layers wastes some 300 MB in the mean. By estimate: what it has to hold is `memory.unplanned_bytes` of
+/// `dgemma bench`, which no device has told yet.
 const MOST_RESERVE: usize = 512 << 20;
 
 impl MemoryPlan {

@@ -9,8 +9,8 @@ use super::phases::{Phase, Phases};
 use super::state::{self, State};
 use super::weights::Weights;
 use crate::backend::{
-    Backend, CanvasStart, Decision, DeviceSampler, HeadParams, HeadStats, HeadWeights, KvType, StepInput, StepKey,
-    no_sampler,
+    Backend, CanvasStart, Decision, DeviceSampler, HeadParams, HeadStats, HeadWeights, KvType, Replays, StepInput,
+    StepKey, no_sampler,
 };
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -68,6 +68,12 @@ pub trait Runner: Send {
     ) -> Result<bool>;
     /// What the last [`Runner::step`] decided.
     fn decision(&mut self, out: &mut Decision) -> Result<()>;
+    /// Begins a lap of the device's clock and says 0, or ends the one that was begun and says its seconds; 0 as well where
+    /// there is no such clock.
+    fn lap(&mut self) -> Result<f64>;
+    /// The last [`Runner::step`] `n` times over, timed; the canvas and the soft embedding mean nothing afterwards. `None`
+    /// where steps are not recorded.
+    fn replays(&mut self, start: usize, n: usize) -> Result<Option<Replays>>;
     /// The same pass, but only its soft-capped logits `[rows, vocab]` at temperature 1. The soft embedding stays.
     fn logits(
         &mut self,
@@ -287,6 +293,20 @@ impl<B: Backend> Runner for Session<B> {
 
     fn decision(&mut self, out: &mut Decision) -> Result<()> {
         self.sampler.as_mut().ok_or_else(no_sampler)?.finished(&self.backend, Some(out)).map(|_| ())
+    }
+
+    fn lap(&mut self) -> Result<f64> {
+        self.sampler.as_mut().map_or(Ok(0.0), |sampler| sampler.lap(&self.backend))
+    }
+
+    fn replays(&mut self, start: usize, n: usize) -> Result<Option<Replays>> {
+        let Session { backend, weights, state, kv, sampler, rows, .. } = self;
+        let Some(sampler) = sampler else { return Ok(None) };
+        let (key, phases) = (StepKey { start, rows: *rows }, state.watch.phases);
+        let step = |sampler: &_| sampled_step(&**backend, weights, state, kv, (sampler, key), &[], start, true);
+        let replays = backend.run(|| sampler.replays(backend, key, n, step));
+        state.watch.phases = phases;
+        replays
     }
 
     fn logits(

@@ -75,6 +75,7 @@ fn every_failing_call_comes_back_by_name() {
         "cuLaunchKernel",
         "cuStreamBeginCapture_v2",
         "cuStreamEndCapture",
+        "cuGraphGetNodes",
         "cuGraphInstantiateWithFlags",
         "cuGraphExecUpdate_v2",
         "cuGraphLaunch",

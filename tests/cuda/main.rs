@@ -14,6 +14,7 @@ mod device;
 mod driver_errors;
 mod formats;
 mod fused;
+mod gaps;
 mod graphs;
 mod models;
 mod offload;

@@ -13,6 +13,7 @@
 #   q4_k_m, q8_0, bf16    `dgemma bench` on a made-up model of the 26B shapes behind 1,024 tokens, against the ceilings of
 #              the same run
 #   long       the same in Q4_K_M behind 131,072 tokens
+#   experts_on_host, half_on_host   in Q4_K_M with the experts of all layers, with half of the layers in host memory
 #   context    the same in Q8_0 with room for 262,144 positions
 #   reference  transformers in bf16 on the same shapes, where Python has PyTorch: tests/cuda/reference.py
 # A whole run takes longer than ten minutes on most machines; any stages can be run by themselves.
@@ -21,12 +22,12 @@
 # stages.csv. A stage fails, or is not run for a reason that is printed; both are counted, and the exit status is 1 after a
 # failure. DGEMMA_REQUIRE_CUDA=1 makes a test that finds no device a failure.
 #
-# Other numbers, for a try: SHAPE=26b PREFIX=1024 LONG=131072 CONTEXT=262144 STEPS=16 DEVICE=0 MACHINE=<name of the GPU>
-# SCRATCH=DIR/scratch (room for one model: 17, 28, 51 GB)
+# Other numbers, for a try: SHAPE=26b LAYERS=30 PREFIX=1024 LONG=131072 CONTEXT=262144 STEPS=16 DEVICE=0
+# MACHINE=<name of the GPU> SCRATCH=DIR/scratch (room for one model: 17, 28, 51 GB)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-stages=(device kernels models memcheck racecheck q4_k_m long q8_0 context bf16 reference)
-shape=${SHAPE:-26b} prefix=${PREFIX:-1024} long=${LONG:-131072} context=${CONTEXT:-262144} steps=${STEPS:-16}
+stages=(device kernels models memcheck racecheck q4_k_m long experts_on_host half_on_host q8_0 context bf16 reference)
+shape=${SHAPE:-26b} layers=${LAYERS:-30} prefix=${PREFIX:-1024} long=${LONG:-131072} context=${CONTEXT:-262144} steps=${STEPS:-16}
 device=${DEVICE:-0} day=$(date +%F)
 kernels=(attention:: formats:: operations:: sampler::) # tests of single kernels; the others take models
 not_run=77 # what a stage exits with that could not run; its last line says why
@@ -106,6 +107,8 @@ stage_q4_k_m() { bench q4_k_m Q4_K_M --prefix "$prefix" --next-block; }
 stage_q8_0() { bench q8_0 Q8_0 --prefix "$prefix" --next-block; }
 stage_bf16() { bench bf16 BF16 --prefix "$prefix" --next-block; }
 stage_long() { bench long Q4_K_M --prefix "$long" --generations 0; }
+stage_experts_on_host() { bench experts_on_host Q4_K_M --prefix "$prefix" --n-cpu-experts "$layers"; }
+stage_half_on_host() { bench half_on_host Q4_K_M --prefix "$prefix" --n-gpu-layers $((layers / 2)); }
 stage_context() { bench context Q8_0 --prefix "$prefix" --context "$context" --generations 0; }
 
 bench() { # STAGE TYPE OPTION...
@@ -118,7 +121,7 @@ bench() { # STAGE TYPE OPTION...
     "$root/bin/dgemma" bench --backend cuda --device "$device" --shape "$shape" --type "$type" --file "$file" \
         --steps "$steps" "$@" --csv > "$csv.part"
     mv "$csv.part" "$csv"
-    grep -E '^(run\.device|ceilings|memory|prefill\.tokens_per|generation\.first|(first_step|step)\.(ms|floor|times))' "$csv"
+    grep -E '^(run\.(device|n_)|ceilings|memory|gaps|prefill\.tokens_per|generation\.first|(first_step|step)\.(ms|floor|times))' "$csv"
 }
 
 stage_reference() {

@@ -69,9 +69,9 @@ pub struct EngineArgs {
     pub exact: bool,
 }
 
-/// What decides how much memory a model takes, and where.
+/// What of a model lies where.
 #[derive(Clone, Copy, Args)]
-pub struct RoomArgs {
+pub struct PlaceArgs {
     /// How many layers stay on the GPU, the last ones [default: all]. The others are copied to it in every pass: the same text,
     /// at the speed of the link.
     #[arg(long)]
@@ -79,6 +79,14 @@ pub struct RoomArgs {
     /// How many layers, the first ones, have their experts in host memory, and are copied in the same way.
     #[arg(long, alias = "n-cpu-moe", default_value_t = 0)]
     pub n_cpu_experts: usize,
+}
+
+/// What decides how much memory a model takes, and where.
+#[derive(Clone, Copy, Args)]
+pub struct RoomArgs {
+    /// Where its weights are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// Positions, prompt and canvas together; 0: 8192, or what the model allows if that is less.
     #[arg(long, default_value_t = 0)]
     pub context: usize,
@@ -271,6 +279,9 @@ pub struct BenchArgs {
     /// Which GPU, from 0, with `--backend cuda`.
     #[arg(long, default_value_t = 0)]
     pub device: usize,
+    /// Where its weights are, with `--backend cuda`.
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// Threads; 0: one per core.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,

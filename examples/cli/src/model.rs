@@ -25,8 +25,8 @@ pub fn load(path: Option<&Path>, engine: &EngineArgs) -> Result<Model> {
         device,
         threads: engine.threads,
         exact: engine.exact,
-        n_gpu_layers: engine.room.n_gpu_layers,
-        n_cpu_experts: engine.room.n_cpu_experts,
+        n_gpu_layers: engine.room.place.n_gpu_layers,
+        n_cpu_experts: engine.room.place.n_cpu_experts,
         plan_for: sizes(engine),
         ..Default::default()
     };

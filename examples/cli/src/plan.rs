@@ -11,8 +11,8 @@ use std::process::ExitCode;
 pub fn run(args: &PlanArgs) -> Result<ExitCode> {
     let file = model::open(args.model.as_deref())?;
     let params = PlanParams {
-        n_gpu_layers: args.room.n_gpu_layers,
-        n_cpu_experts: args.room.n_cpu_experts,
+        n_gpu_layers: args.room.place.n_gpu_layers,
+        n_cpu_experts: args.room.place.n_cpu_experts,
         exact: args.exact,
         context: ContextParams { size: args.room.context, chunk: args.room.chunk, kv: args.kv.map(Into::into) },
     };

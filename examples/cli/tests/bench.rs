@@ -127,8 +127,52 @@ fn a_device_is_measured_against_its_own_ceilings() {
         }
     }
     assert!(f64(&json["generation"]["first_canvas_ms"]) > 0.0 && f64(&json["prefill"]["tokens_per_second"]) > 0.0);
-    assert!(json["memory"]["device_used_bytes"].is_number(), "{}", json["memory"]);
     assert!(json["run"]["device"].is_string(), "{}", json["run"]);
+    check_gaps(&json["gaps"]);
+    check_device_memory(&json["memory"], 0.95);
     let level = run_with(&["bench", "--backend", "cuda", "--level", "scalar"], "");
     assert!(level.err.contains("--level is for --backend cpu"), "{}", level.err);
+    let short = [&run[..7], &["--prefix", "4", "--steps", "1", "--generations", "0"]].concat();
+    let table = good(&short).out;
+    for part in ["\ngaps        ", " starts within\n", " (planned "] {
+        assert!(table.contains(part), "{part:?} is not in {table}");
+    }
+    // A part on the host: less on the device, and no record whose gaps could be measured.
+    let weights = f64(&json["memory"]["plan"]["weights_bytes"]);
+    let part = good(&[&short[..], &["--n-gpu-layers", "3", "--n-cpu-experts", "4", "--json"]].concat()).out;
+    let json: Value = serde_json::from_str(&part).unwrap();
+    assert_eq!((f64(&json["run"]["n_gpu_layers"]), f64(&json["run"]["n_cpu_experts"])), (3.0, 4.0));
+    let plan = &json["memory"]["plan"];
+    assert!(f64(&plan["weights_bytes"]) < weights && f64(&plan["slots_bytes"]) > 0.0, "{plan}");
+    assert!(f64(&plan["host_weights_bytes"]) > 0.0 && json.get("gaps").is_none(), "{json}");
+    check_device_memory(&json["memory"], 0.9);
+    assert!(f64(&json["first_step"]["ms"]) > 0.0, "{}", json["first_step"]);
+}
+
+/// Sums and shares of what was measured.
+fn check_gaps(gaps: &Value) {
+    let [step, replay, padded] = ["step_ms", "replay_ms", "padded_ms"].map(|key| f64(&gaps[key]));
+    assert!(step > 0.0 && replay > 0.0 && padded > 0.0, "{gaps}");
+    // Differences of rounded numbers.
+    let near = |what: &str, got: f64, want: f64, of: f64| assert!((got - want).abs() < 2e-3 * of, "{what}: {gaps}");
+    near("between", f64(&gaps["between_us"]), (step - replay) * 1e3, step * 1e3);
+    let each = (padded - replay) * 1e3 / f64(&gaps["padding"]);
+    near("inside", f64(&gaps["inside_us"]), each * f64(&gaps["nodes"]), step * 1e3);
+    let shares = [f64(&gaps["share_between"]), f64(&gaps["share_inside"])];
+    near("share", f64(&gaps["share"]), shares[0] + shares[1], 1.0);
+    near("share between", shares[0], 1.0 - replay / step, 1.0);
+    // A kernel or a copy for everything that a layer does, an empty one for each kernel.
+    assert!(f64(&gaps["nodes"]) > f64(&gaps["padding"]) && f64(&gaps["padding"]) > 5.0 * 20.0, "{gaps}");
+}
+
+/// What was taken against the plan, of which `share` is used at least.
+fn check_device_memory(memory: &Value, share: f64) {
+    let (plan, used) = (&memory["plan"], f64(&memory["device_used_bytes"]));
+    let parts = ["weights_bytes", "slots_bytes", "kv_bytes", "activation_bytes", "work_bytes"];
+    let planned = f64(&plan["device_bytes"]);
+    assert_eq!(parts.iter().map(|part| f64(&plan[part])).sum::<f64>(), planned, "{plan}");
+    assert_eq!(f64(&memory["unplanned_bytes"]), used - planned, "{memory}");
+    assert!(used >= share * planned && used <= planned + f64(&plan["reserve_bytes"]), "{memory}");
+    assert!(f64(&memory["device_loaded_bytes"]) >= f64(&plan["weights_bytes"]), "{memory}");
+    assert!(memory["context_bytes"].is_number(), "{memory}");
 }

@@ -538,9 +538,18 @@ unsafe impl Send for Event {}
 impl Event {
     /// Not recorded yet: waiting for it is no wait.
     pub fn new(device: &Arc<Device>) -> Result<Event> {
+        Event::with(device, 2) // 2: without a clock
+    }
+
+    /// The same with the device's clock, for [`Event::seconds_since`].
+    pub fn timed(device: &Arc<Device>) -> Result<Event> {
+        Event::with(device, 0)
+    }
+
+    fn with(device: &Arc<Device>, flags: u32) -> Result<Event> {
         device.bind()?;
         let mut handle = null_mut();
-        driver!(cuEventCreate(&mut handle, 2))?; // 2: without a clock
+        driver!(cuEventCreate(&mut handle, flags))?;
         Ok(Event { device: device.clone(), handle })
     }
 
@@ -554,6 +563,14 @@ impl Event {
     pub fn wait(&self) -> Result<()> {
         self.device.bind()?;
         driver!(cuEventSynchronize(self.handle))
+    }
+
+    /// Waits for the mark; what the device's clock went on since `earlier` came. Resolves half a microsecond.
+    pub fn seconds_since(&self, earlier: &Event) -> Result<f64> {
+        self.wait()?;
+        let mut milliseconds = 0.0f32;
+        driver!(cuEventElapsedTime_v2(&mut milliseconds, earlier.handle, self.handle))?;
+        Ok(f64::from(milliseconds) / 1e3)
     }
 }
 

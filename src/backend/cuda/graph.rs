@@ -25,11 +25,18 @@ thread_local! {
     static RECORDING: Cell<Option<sys::CUstream>> = const { Cell::new(None) };
     /// Whether something was asked for that cannot be recorded.
     static SPOILED: Cell<bool> = const { Cell::new(false) };
+    /// Whether every kernel that is recorded is to be followed by an empty one.
+    static PADDED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Where this thread's work goes, if not to the device's stream.
 pub fn recording() -> Option<sys::CUstream> {
     RECORDING.get()
+}
+
+/// Whether an empty kernel belongs behind the one that was just launched: for measurements (`gaps.rs`).
+pub fn padded() -> bool {
+    PADDED.get() && recording().is_some()
 }
 
 /// To be called before what cannot be part of a recording: an error within one.
@@ -75,6 +82,8 @@ pub struct Graph {
     /// Only ever recorded on.
     stream: sys::CUstream,
     executable: sys::CUgraphExec,
+    /// Its nodes: kernels, copies and fills.
+    nodes: usize,
     /// Which step it is, and how often work space had grown by then.
     of: Option<(StepKey, u64)>,
 }
@@ -86,7 +95,8 @@ impl Graph {
     /// Nothing recorded yet.
     pub fn new(device: &Arc<Device>) -> Result<Graph> {
         device.bind()?;
-        let mut graph = Graph { device: device.clone(), stream: null_mut(), executable: null_mut(), of: None };
+        let (stream, executable) = (null_mut(), null_mut());
+        let mut graph = Graph { device: device.clone(), stream, executable, nodes: 0, of: None };
         driver!(cuStreamCreate(&mut graph.stream, 1))?; // 1: as for the device's own
         Ok(graph)
     }
@@ -113,8 +123,22 @@ impl Graph {
         }
         outcome.and(ended)?;
         self.build(&noted)?;
+        driver!(cuGraphGetNodes(noted.0, null_mut(), &mut self.nodes))?;
         self.of = Some((key, growths));
         Ok(())
+    }
+
+    /// [`Graph::record`] with an empty kernel behind every kernel.
+    pub fn record_padded(&mut self, key: StepKey, step: impl FnOnce() -> Result<()>) -> Result<()> {
+        PADDED.set(true);
+        let outcome = self.record(key, step);
+        PADDED.set(false);
+        outcome
+    }
+
+    /// Kernels, copies and fills of the record: as many times something starts.
+    pub fn nodes(&self) -> usize {
+        self.nodes
     }
 
     /// Forgets the record: something that it points to has moved.

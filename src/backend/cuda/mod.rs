@@ -4,7 +4,7 @@
 //!
 //! Reading order: `driver.rs` (the driver, with errors), `units.rs` and `kernels.rs` (what is compiled, and from where it is
 //! loaded), `pack.rs` and `weight.rs` (the layout of weights), `streamed.rs` (those left on the host), `grid.rs` (how launches
-//! are cut), `product.rs`, `experts.rs`, `attention.rs`, `head.rs`, `sampler.rs`, `graph.rs`; `ceilings.rs` is for
+//! are cut), `product.rs`, `experts.rs`, `attention.rs`, `head.rs`, `sampler.rs`, `graph.rs`; `ceilings.rs` and `gaps.rs` are for
 //! `dgemma bench` alone. What goes where is decided in `engine/plan.rs`.
 
 mod attention;
@@ -12,6 +12,7 @@ mod ceilings;
 mod driver;
 mod embed;
 mod experts;
+mod gaps;
 mod graph;
 mod grid;
 mod head;
@@ -164,7 +165,8 @@ impl Cuda {
         }
         let function = self.kernels.get(Unit { file, format }, entry)?;
         // SAFETY: the caller's promise.
-        unsafe { self.device.launch(function, grid, arguments) }
+        unsafe { self.device.launch(function, grid, arguments)? };
+        if graph::padded() { gaps::launch_nothing(self) } else { Ok(()) }
     }
 }
 

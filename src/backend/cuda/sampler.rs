@@ -9,8 +9,10 @@
 use super::driver::{Event, Memory, Pinned};
 use super::graph::Graph;
 use super::head::{self, Found, Tempering};
-use super::{Buffer, Cuda, Weight, arguments, embed, grid};
-use crate::backend::{CanvasStart, Decision, DeviceSampler, HeadStats, HeadWeights, StepInput, StepKey, StepNoise};
+use super::{Buffer, Cuda, Weight, arguments, embed, gaps, grid};
+use crate::backend::{
+    CanvasStart, Decision, DeviceSampler, HeadStats, HeadWeights, Replays, StepInput, StepKey, StepNoise,
+};
 use crate::error::{Error, Result};
 
 /// `StepArguments` of `cuda/sampler.cuh`: ten words.
@@ -50,6 +52,7 @@ pub struct Sampler {
     noise: Pinned,     // [2, canvas] uniforms and fresh tokens, where the host gives them
     outcome: Pinned,   // the block's state, and the lists of a decision
     done: Event,
+    lap: Option<Event>, // its begin, by the device's clock
     bias: Option<Memory>,
     graph: Option<Graph>, // always there, but while it records
     canvas: usize,
@@ -77,6 +80,7 @@ impl Sampler {
             noise: Pinned::new(device, 2 * canvas * words)?,
             outcome: Pinned::new(device, (STATE + DECISION * canvas) * words)?,
             done: Event::new(device)?,
+            lap: None,
             bias: None,
             graph: Some(Graph::new(device)?),
             canvas,
@@ -302,5 +306,28 @@ impl DeviceSampler<Cuda> for Sampler {
             *decision = self.read();
         }
         Ok(self.outcome.words()[1] != 0)
+    }
+
+    fn lap(&mut self, cuda: &Cuda) -> Result<f64> {
+        let now = Event::timed(&cuda.device)?;
+        now.record()?;
+        let Some(begin) = self.lap.take() else {
+            self.lap = Some(now); // without a wait, which would be part of the lap
+            return Ok(0.0);
+        };
+        now.seconds_since(&begin)
+    }
+
+    fn replays(
+        &mut self,
+        cuda: &Cuda,
+        key: StepKey,
+        n: usize,
+        mut step: impl FnMut(&Self) -> Result<()>,
+    ) -> Result<Option<Replays>> {
+        if !cuda.records() {
+            return Ok(None);
+        }
+        gaps::replays(cuda, key, n, || step(self)).map(Some)
     }
 }

@@ -18,10 +18,14 @@
 // they began; standin_copies_out_of_order(): those that had not;
 // standin_image(&hash): bytes of the image that this thread loaded last, and their FNV-1a hash;
 // standin_calls(call): calls of that name by this thread. What a stream is asked for while it records is in graph.h.
+// standin_clock(kernel, start, wait): from now on this thread's streams have clocks of their own, which go on by so many
+// nanoseconds for each kernel of a graph but the empty one, for each node that starts, and for each wait for an event of the
+// stream; zeros: the host's clock.
 #include "graph.h"
 #include "registry.h"
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -55,11 +59,17 @@ struct Stream {
     std::deque<Copy> late;
     size_t asked = 0, done = 0, launched = 0;
     std::map<Stream*, size_t> waited;
+    uint64_t nanoseconds = 0;
 };
 struct Event {
+    bool timed;
     Stream* stream = nullptr;
     size_t asked = 0, launched = 0;
+    uint64_t nanoseconds = 0;
 };
+static thread_local struct {
+    uint64_t kernel, start, wait;
+} clocks = {};
 static std::recursive_mutex streams_lock;
 static std::set<Stream*> streams;
 
@@ -94,6 +104,14 @@ static bool is_page_locked(const void* memory) {
     return Address(memory) < start + bytes;
 }
 
+static void goes_on(void* stream, const Node& node) {
+    static_cast<Stream*>(stream)->nanoseconds += clocks.start + (node.kind == KERNEL_NODE ? clocks.kernel : 0);
+}
+static uint64_t nanoseconds(const Stream* stream) {
+    if (clocks.kernel || clocks.start || clocks.wait) return stream->nanoseconds;
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 static thread_local std::unordered_map<std::string, size_t> calls;
 
 static int failure(const char* call) {
@@ -119,6 +137,7 @@ EXPORT void standin_memory(size_t bytes) { memory_bytes = bytes; }
 EXPORT void standin_shared(size_t bytes) { shared_bytes = bytes ? bytes : 101376; }
 EXPORT void standin_driver(int version) { driver_version = version ? version : 13000; }
 EXPORT void standin_devices(int n) { devices = n; }
+EXPORT void standin_clock(size_t kernel, size_t start, size_t wait) { clocks = {kernel, start, wait}; }
 EXPORT size_t standin_allocated() { return allocated; }
 EXPORT size_t standin_allocated_here() { return allocated_here; }
 EXPORT size_t standin_page_locked_here() { return page_locked_here; }
@@ -258,22 +277,32 @@ CALL(cuStreamWaitEvent, void* stream, void* event, unsigned) {
     waited = std::max(waited, e.launched);
     return 0;
 }
-CALL(cuEventCreate, void** event, unsigned) {
+CALL(cuEventCreate, void** event, unsigned flags) {
     MAY_FAIL;
-    *event = new Event;
+    *event = new Event{(flags & 2) == 0};
     return 0;
 }
 CALL(cuEventRecord, void* event, void* stream) {
     NOT_RECORDED;
     std::lock_guard<std::recursive_mutex> lock(streams_lock);
     Stream* s = static_cast<Stream*>(stream);
-    *static_cast<Event*>(event) = {s, s->asked, s->launched};
+    Event& e = *static_cast<Event*>(event);
+    e = {e.timed, s, s->asked, s->launched, nanoseconds(s)};
     return 0;
 }
 CALL(cuEventSynchronize, void* event) {
     NOT_RECORDED;
     const Event& e = *static_cast<Event*>(event);
-    if (e.stream) catch_up(e.stream, e.asked);
+    if (!e.stream) return 0;
+    catch_up(e.stream, e.asked);
+    e.stream->nanoseconds += clocks.wait;
+    return 0;
+}
+CALL(cuEventElapsedTime_v2, float* milliseconds, void* from, void* to) {
+    MAY_FAIL;
+    const Event &a = *static_cast<Event*>(from), &b = *static_cast<Event*>(to);
+    if (!a.timed || !b.timed || !a.stream || !b.stream) return 400;
+    *milliseconds = float(double(int64_t(b.nanoseconds - a.nanoseconds)) / 1e6);
     return 0;
 }
 CALL(cuEventDestroy_v2, void* event) {
@@ -399,7 +428,7 @@ CALL(cuLaunchKernel, void* function, unsigned gx, unsigned gy, unsigned gz, unsi
         std::lock_guard<std::recursive_mutex> lock(streams_lock);
         static_cast<Stream*>(stream)->launched++;
     }
-    return work(stream, KERNEL_NODE, [=] {
+    return work(stream, function == &registry()["peak_nothing"] ? NOTHING : KERNEL_NODE, [=] {
         launches++;
         cusim::launch({gx, gy, gz}, {bx, by, bz}, shared, thread);
     });
@@ -418,6 +447,12 @@ CALL(cuGraphInstantiateWithFlags, void** executable, void* graph, unsigned long 
     *executable = new Graph(*static_cast<Graph*>(graph));
     return 0;
 }
+CALL(cuGraphGetNodes, void* graph, void** nodes, size_t* count) {
+    NOT_RECORDED;
+    if (nodes) return 1;
+    *count = static_cast<Graph*>(graph)->size();
+    return 0;
+}
 CALL(cuGraphExecUpdate_v2, void* executable, void* graph, void*) {
     NOT_RECORDED;
     return update(static_cast<Graph*>(executable), static_cast<Graph*>(graph));
@@ -425,7 +460,10 @@ CALL(cuGraphExecUpdate_v2, void* executable, void* graph, void*) {
 CALL(cuGraphLaunch, void* executable, void* stream) {
     NOT_RECORDED;
     catch_up(stream);
-    for (const Node& node : *static_cast<Graph*>(executable)) work(stream, node.kind, node.run);
+    for (const Node& node : *static_cast<Graph*>(executable)) {
+        work(stream, node.kind, node.run);
+        goes_on(stream, node);
+    }
     return 0;
 }
 CALL(cuGraphExecDestroy, void* executable) {
@@ -443,6 +481,7 @@ CALL(cuGetErrorName, int code, const char** name) {
     case 100: *name = "CUDA_ERROR_NO_DEVICE"; break;
     case 101: *name = "CUDA_ERROR_INVALID_DEVICE"; break;
     case 200: *name = "CUDA_ERROR_INVALID_IMAGE"; break;
+    case 400: *name = "CUDA_ERROR_INVALID_HANDLE"; break;
     case 500: *name = "CUDA_ERROR_NOT_FOUND"; break;
     case 900: *name = "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"; break;
     case 901: *name = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"; break;

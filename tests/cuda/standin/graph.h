@@ -9,7 +9,7 @@
 #include <map>
 #include <vector>
 
-enum Kind { KERNEL_NODE, COPY_IN, COPY_OUT, COPY_WITHIN, FILL };
+enum Kind { KERNEL_NODE, NOTHING, COPY_IN, COPY_OUT, COPY_WITHIN, FILL };
 
 struct Node {
     Kind kind;

@@ -41,7 +41,8 @@ fn on_standin(bundle: &Path, device: &str, stages: &[&str]) -> Result<(Option<i3
     command.arg(bundle.join("tests/cuda/on_gpu.sh")).arg("run").args(stages);
     command.env("PATH", format!("{}:{path}", tools.display())).env("LD_LIBRARY_PATH", &folder);
     command.env("XDG_CACHE_HOME", folder.join("cache")).env("DGEMMA_STANDIN", "1");
-    let tiny = [("SHAPE", "tiny"), ("PREFIX", "20"), ("LONG", "2100"), ("CONTEXT", "4096"), ("STEPS", "2")];
+    let tiny =
+        [("SHAPE", "tiny"), ("PREFIX", "20"), ("LONG", "2100"), ("LAYERS", "5"), ("CONTEXT", "4096"), ("STEPS", "2")];
     command.envs(tiny).env("MACHINE", "stand-in").env("DEVICE", device);
     let output = command.current_dir(root()).output().map_err(|e| format!("{command:?}: {e}"))?;
     let said = [output.stdout, output.stderr].map(|o| String::from_utf8_lossy(&o).into_owned()).concat();
@@ -60,18 +61,24 @@ fn every_stage(bundle: &Path) -> Outcome {
     let check = |good: bool, what: &str| if good { Ok(()) } else { Err(format!("on_gpu.sh: {what}:\n{said}")) };
     check(status == Some(0), "exit status is not 0")?;
     let stages = std::fs::read_to_string(results.join("stages.csv")).map_err(|e| format!("stages.csv: {e}"))?;
-    for stage in ["device", "kernels", "models", "memcheck", "racecheck", "q4_k_m", "long", "q8_0", "context", "bf16"] {
+    let benches = ["q4_k_m", "long", "experts_on_host", "half_on_host", "q8_0", "context", "bf16"];
+    for stage in ["device", "kernels", "models", "memcheck", "racecheck"].iter().chain(&benches) {
         check(stages.lines().any(|line| line.starts_with(&format!("{stage},ok,"))), &format!("{stage} is not ok"))?;
     }
     // PyTorch may be there or not; with it, the reference wants a device that is more than a stand-in.
     check(stages.lines().any(|line| line.starts_with("reference,")), "the reference was not reached")?;
-    check(said.contains("== 11 stages: 10 ok, "), "the stages were not counted")?;
+    check(said.contains("== 13 stages: 12 ok, "), "the stages were not counted")?;
     for (stage, keys) in [
-        ("q4_k_m", &["step.ms", "step.floor_ms", "prefill.tokens_per_second", "next_block.shared_ms"][..]),
+        (
+            "q4_k_m",
+            &["step.ms", "step.floor_ms", "prefill.tokens_per_second", "next_block.shared_ms", "gaps.replay_ms"][..],
+        ),
         ("q8_0", &["generation.first_canvas_ms", "ceilings.int8_gops.device"]),
         ("bf16", &["ceilings.bf16_gflops.device", "first_step.ms_with_waits"]),
         ("long", &["step.times_floor"]),
-        ("context", &["memory.kv_bytes", "memory.device_bytes"]),
+        ("experts_on_host", &["step.ms", "memory.plan.host_weights_bytes", "run.n_cpu_experts"]),
+        ("half_on_host", &["step.ms", "memory.plan.slots_bytes", "run.n_gpu_layers"]),
+        ("context", &["memory.kv_bytes", "memory.device_loaded_bytes", "memory.plan.device_bytes"]),
     ] {
         let csv = csv_of(&results, stage)?;
         for key in keys {

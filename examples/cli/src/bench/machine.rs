@@ -7,15 +7,24 @@ use crate::Result;
 use crate::args::{Backend, BenchArgs};
 use dgemma::backend::cuda::{self, Cuda};
 use dgemma::cpu_level::CpuLevel;
-use dgemma::engine::{Model, ModelParams, Phase};
+use dgemma::engine::{ContextParams, Model, ModelParams, Phase};
 use serde_json::{Value, json};
 
 /// Where a model runs.
 pub enum Machine {
     /// Threads of the processor.
     Processor { level: CpuLevel, threads: usize, ceilings: Ceilings },
-    /// A GPU. `memory`: bytes of it that were free before the model was loaded.
-    Device { cuda: Box<Cuda>, ceilings: cuda::Ceilings, memory: usize },
+    /// A GPU.
+    Device { cuda: Box<Cuda>, ceilings: cuda::Ceilings, memory: DeviceMemory },
+}
+
+/// What was taken of a GPU's memory, by this process and others, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceMemory {
+    /// By a context with nothing in it.
+    pub context: usize,
+    /// Before the model was loaded: the code of the ceilings as well.
+    pub before: usize,
 }
 
 /// A ceiling, in G operations per second.
@@ -39,8 +48,9 @@ impl Machine {
             Backend::Cuda if args.level.is_some() => Err("--level is for --backend cpu".into()),
             Backend::Cuda => {
                 let cuda = Box::new(Cuda::new(args.device, 1)?);
+                let context = taken(&cuda)?;
                 let ceilings = cuda.ceilings()?;
-                let memory = cuda.memory()?.0;
+                let memory = DeviceMemory { context, before: taken(&cuda)? };
                 Ok(Machine::Device { cuda, ceilings, memory })
             }
             Backend::Reference => Err("--backend reference: only cpu and cuda are measured".into()),
@@ -58,9 +68,16 @@ impl Machine {
         Ok(())
     }
 
-    /// How to load a model for it.
-    pub fn params(&self, args: &BenchArgs) -> ModelParams {
-        let params = ModelParams { threads: args.threads, exact: args.exact, ..Default::default() };
+    /// How to load a model for it, and for contexts like `plan_for`.
+    pub fn params(&self, args: &BenchArgs, plan_for: ContextParams) -> ModelParams {
+        let params = ModelParams {
+            threads: args.threads,
+            exact: args.exact,
+            n_gpu_layers: args.place.n_gpu_layers,
+            n_cpu_experts: args.place.n_cpu_experts,
+            plan_for,
+            ..Default::default()
+        };
         match self {
             Machine::Processor { level, threads, .. } => {
                 ModelParams { threads: *threads, cpu_level: Some(*level), ..params }
@@ -69,9 +86,12 @@ impl Machine {
         }
     }
 
-    /// Whether work goes on after the call that asks for it has returned.
-    pub fn is_device(&self) -> bool {
-        matches!(self, Machine::Device { .. })
+    /// The GPU, if it is one: work goes on there after the call that asks for it has returned.
+    pub fn device(&self) -> Option<&Cuda> {
+        match self {
+            Machine::Processor { .. } => None,
+            Machine::Device { cuda, .. } => Some(cuda),
+        }
     }
 
     /// Its ceilings.
@@ -123,6 +143,12 @@ impl Machine {
             Machine::Device { ceilings, .. } => Peak { name: "bf16", rate: ceilings.bf16_gflops, by_cpu_time: None },
         }
     }
+}
+
+/// Bytes of a GPU's memory that are not free.
+pub fn taken(cuda: &Cuda) -> Result<usize> {
+    let (free, total) = cuda.memory()?;
+    Ok(total - free)
 }
 
 fn ceiling(c: Ceiling) -> Value {

@@ -1,13 +1,16 @@
 //! The measurements themselves: loading, encoding, steps, a generation.
 
+use super::machine::taken;
 use super::memory::{self, Memory};
 use super::work::{Kind, Pass};
 use crate::Result;
 use dgemma::backend::cuda::Cuda;
 use dgemma::engine::{
-    Context, ContextParams, Event, GenerateParams, KvType, Model, ModelParams, Phases, Spent, Start, process_cpu_time,
+    Context, ContextParams, Event, GenerateParams, KvType, LaunchGaps, Model, ModelParams, Phases, Spent, Start,
+    process_cpu_time,
 };
 use dgemma::gguf::Gguf;
+use dgemma::model::Config;
 use dgemma::tokenizer::Tokenizer;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -27,13 +30,22 @@ pub struct Plan {
     /// Of the generations; without it they go on behind the prefix.
     pub prompt: Option<String>,
     pub chunk: usize,
-    pub kv: KvType,
+    /// The model's default if not given.
+    pub kv: Option<KvType>,
     /// Positions to make room for; 0: what it takes.
     pub context: usize,
-    /// The GPU, if the model is on one.
-    pub device: Option<usize>,
     /// Whether to measure how the next block begins.
     pub next_block: bool,
+}
+
+impl Plan {
+    /// The context that it takes.
+    pub fn context(&self, c: &Config) -> ContextParams {
+        // The built-in prompts of generations have some tens of tokens.
+        let needed = self.prefix + 1024.max((self.canvases + 2) * c.canvas);
+        let size = if self.context == 0 { needed } else { self.context }.min(c.context_length);
+        ContextParams { size, chunk: self.chunk, kv: self.kv }
+    }
 }
 
 /// Seconds until a model could be used.
@@ -89,13 +101,18 @@ pub struct Measured {
     pub prefill: Option<Timed>,
     /// The first step of a block, and the others.
     pub steps: Vec<Timed>,
+    /// What starting things costs them, where they are recorded.
+    pub gaps: Option<LaunchGaps>,
     pub generated: Option<Generated>,
+    /// Type of keys and values.
+    pub kv: KvType,
     /// Keys and values held at the end, when there are most of them.
     pub kv_bytes: u64,
     pub activation_bytes: u64,
     pub memory: Option<Memory>,
-    /// Bytes of the GPU's memory that were free when there was most on it.
-    pub device_free: Option<usize>,
+    /// Bytes of the GPU's memory that were taken by everyone with the model loaded, and when there was most on it.
+    pub device_loaded: Option<usize>,
+    pub device_used: Option<usize>,
 }
 
 /// Loads the model, from the page cache if its file has been read before.
@@ -111,15 +128,12 @@ pub fn load(open: impl Fn() -> Result<Gguf>, params: &ModelParams) -> Result<(Mo
 }
 
 /// Runs the plan.
-pub fn run(model: &Model, load: Load, plan: &Plan) -> Result<Measured> {
-    let c = model.config();
-    // The built-in prompts of generations have some tens of tokens.
-    let needed = plan.prefix + 1024.max((plan.canvases + 2) * c.canvas);
-    let size = if plan.context == 0 { needed } else { plan.context }.min(c.context_length);
-    let mut context = model.context(&ContextParams { size, chunk: plan.chunk, kv: Some(plan.kv) })?;
+pub fn run(model: &Model, load: Load, plan: &Plan, device: Option<&Cuda>) -> Result<Measured> {
+    let device_loaded = device.map(taken).transpose()?;
+    let mut context = model.context(&plan.context(model.config()))?;
     context.measure_cpu_time();
-    let prefix = tokens(plan.prefix, c.vocab);
-    let waits = plan.device.is_some();
+    let prefix = tokens(plan.prefix, model.config().vocab);
+    let waits = device.is_some();
     let prefill = if plan.prefix <= LONGEST_ENCODED {
         Some(with_phases(&mut context, waits, |context| prefill(context, &prefix).map(|one| vec![one]))?[0])
     } else {
@@ -127,6 +141,7 @@ pub fn run(model: &Model, load: Load, plan: &Plan) -> Result<Measured> {
         None
     };
     let steps = with_phases(&mut context, waits, |context| steps(context, plan.steps))?;
+    let gaps = if plan.steps == 0 { None } else { context.launch_gaps(plan.steps)? };
     let filled = prefill.is_none() && plan.prompt.is_none();
     let generated = if plan.generations == 0 || filled { None } else { Some(generate(&mut context, plan, &prefix)?) };
     let next_block = if plan.next_block { Some(next_block(&mut context, &prefix)?) } else { None };
@@ -135,11 +150,14 @@ pub fn run(model: &Model, load: Load, plan: &Plan) -> Result<Measured> {
         next_block,
         prefill,
         steps,
+        gaps,
         generated,
+        kv: context.kv_type(),
         kv_bytes: context.saved_bytes(),
         activation_bytes: context.memory().activations,
         memory: memory::read(),
-        device_free: plan.device.map(free_memory).transpose()?,
+        device_loaded,
+        device_used: device.map(taken).transpose()?,
     })
 }
 
@@ -162,10 +180,6 @@ fn with_phases(
     context.wait_for_phases(false);
     let both = timed.into_iter().zip(again?);
     Ok(both.map(|(one, again)| Timed { phases: again.phases, waited: Some(again.all), ..one }).collect())
-}
-
-fn free_memory(device: usize) -> Result<usize> {
-    Ok(Cuda::new(device, 1)?.memory()?.0)
 }
 
 /// The median of some encodings of `prefix`.

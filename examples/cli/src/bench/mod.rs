@@ -13,7 +13,8 @@ mod work;
 
 use crate::args::{BenchArgs, Routing};
 use crate::{Result, builtin, model};
-use dgemma::engine::KvType;
+use dgemma::engine::{KvType, MemoryPlan, Room};
+use dgemma::model::Config;
 use dgemma_quantize::convert::Options;
 use dgemma_quantize::{shapes, synth};
 use machine::Machine;
@@ -38,14 +39,19 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let path = made.as_ref().map(|made| made.path.as_path()).or(args.model.as_deref());
     let mut machine = Machine::measure(args)?;
     let peak_is_known = memory::forget_peak();
-    let (model, load) = measure::load(|| model::open(path), &machine.params(args))?;
-    let kv = args.kv.map_or(model.default_kv(), KvType::from);
-    let mut measured = measure::run(&model, load, &plan(args, path, kv, &machine))?;
+    let plan = plan(args, path);
+    let file = model::open(path)?;
+    let params = machine.params(args, plan.context(&Config::from_gguf(&file)?));
+    let memory = machine.device().map(|cuda| MemoryPlan::for_file(&file, &(&params).into(), &Room::of(cuda)?));
+    let memory = memory.transpose()?;
+    drop(file);
+    let (model, load) = measure::load(|| model::open(path), &params)?;
+    let mut measured = measure::run(&model, load, &plan, machine.device())?;
     if !peak_is_known {
         measured.memory = None; // it would count the ceilings' buffers
     }
     machine.measure_again()?;
-    let run = report::Run { model: &model, machine: &machine, exact: args.exact, kv, measured };
+    let run = report::Run { model: &model, machine: &machine, exact: args.exact, plan: memory, measured };
     let json = report::json(&run);
     let text = match (args.json, args.csv) {
         (true, _) => serde_json::to_string_pretty(&json)? + "\n",
@@ -56,7 +62,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn plan(args: &BenchArgs, path: Option<&Path>, kv: KvType, machine: &Machine) -> Plan {
+fn plan(args: &BenchArgs, path: Option<&Path>) -> Plan {
     let built_in = path.is_none() && builtin::file().is_some();
     let prompt = args.prompt.clone().or_else(|| built_in.then(|| BUILT_IN_PROMPT.to_owned()));
     let text = prompt.is_some();
@@ -67,9 +73,8 @@ fn plan(args: &BenchArgs, path: Option<&Path>, kv: KvType, machine: &Machine) ->
         canvases: args.canvases,
         prompt,
         chunk: args.chunk,
-        kv,
+        kv: args.kv.map(KvType::from),
         context: args.context,
-        device: machine.is_device().then_some(args.device),
         next_block: args.next_block,
     }
 }

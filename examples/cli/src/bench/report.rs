@@ -3,7 +3,7 @@
 use super::machine::{Machine, Peak};
 use super::measure::{Measured, Timed, median};
 use super::work::{self, Kind, Work};
-use dgemma::engine::{KvType, Model, Phase, Spent};
+use dgemma::engine::{LaunchGaps, MemoryPlan, Model, Phase, Spent};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -12,7 +12,8 @@ pub struct Run<'a> {
     pub model: &'a Model,
     pub machine: &'a Machine,
     pub exact: bool,
-    pub kv: KvType,
+    /// What was to lie where on a GPU.
+    pub plan: Option<MemoryPlan>,
     pub measured: Measured,
 }
 
@@ -70,6 +71,9 @@ pub fn json(run: &Run) -> Value {
         value["ms_each"] = times.map(ms).collect();
         part("step", value);
     }
+    if let Some(gaps) = &m.gaps {
+        part("gaps", launch_gaps(gaps));
+    }
     if let Some(n) = &m.next_block {
         let apart = Spent { wall: n.encode.all.wall + n.first_step.wall, cpu: n.encode.all.cpu + n.first_step.cpu };
         let saved =
@@ -99,26 +103,49 @@ pub fn json(run: &Run) -> Value {
 fn about(run: &Run) -> Value {
     match run.machine {
         Machine::Processor { level, threads, .. } => json!({
-            "processor": processor(), "level": level.name(), "threads": threads, "exact": run.exact, "kv": run.kv.name(),
+            "processor": processor(), "level": level.name(), "threads": threads, "exact": run.exact,
+            "kv": run.measured.kv.name(),
         }),
         Machine::Device { cuda, .. } => json!({
             "device": cuda.info().name,
             "capability": format!("{}.{}", cuda.info().capability.0, cuda.info().capability.1),
-            "processors": cuda.info().processors, "exact": run.exact, "kv": run.kv.name(),
+            "processors": cuda.info().processors, "exact": run.exact, "kv": run.measured.kv.name(),
+            "n_gpu_layers": run.plan.as_ref().map(|plan| plan.n_gpu_layers),
+            "n_cpu_experts": run.plan.as_ref().map(|plan| plan.n_cpu_experts),
             // The times of passes are those without waits; phases are of a second pass, in which the host waits for each.
             "phases": "with a wait after each",
         }),
     }
 }
 
+fn launch_gaps(g: &LaunchGaps) -> Value {
+    let (between, inside) = (g.between(), g.inside());
+    json!({
+        "nodes": g.replays.nodes, "step_ms": number(g.step * 1e3), "replay_ms": number(g.replays.seconds * 1e3),
+        "padded_ms": number(g.replays.padded_seconds * 1e3), "padding": g.replays.padding,
+        "between_us": number(between * 1e6), "each_us": number(g.each() * 1e6), "inside_us": number(inside * 1e6),
+        "share_between": number(between / g.step), "share_inside": number(inside / g.step),
+        "share": number((between + inside) / g.step),
+    })
+}
+
 fn memory(run: &Run, file: u64) -> Value {
     let m = &run.measured;
     // On a GPU the host holds neither keys and values nor, for long, the file.
     let rest = |peak: u64, mapped: u64| peak as i64 - mapped as i64 - m.kv_bytes as i64;
-    if let Machine::Device { cuda, memory, .. } = run.machine {
+    if let (Machine::Device { cuda, memory, .. }, Some(plan)) = (run.machine, &run.plan) {
+        let since = |taken: Option<usize>| taken.map(|taken| taken as i64 - memory.before as i64);
         return json!({
             "device_bytes": cuda.info().memory,
-            "device_used_bytes": m.device_free.map(|free| *memory as i64 - free as i64),
+            "context_bytes": memory.context,
+            "device_loaded_bytes": since(m.device_loaded),
+            "device_used_bytes": since(m.device_used),
+            "unplanned_bytes": since(m.device_used).map(|used| used - plan.device() as i64),
+            "plan": {
+                "device_bytes": plan.device(), "weights_bytes": plan.weights, "slots_bytes": plan.slots,
+                "kv_bytes": plan.kv, "activation_bytes": plan.activations, "work_bytes": plan.work,
+                "reserve_bytes": plan.reserve, "host_weights_bytes": plan.host_weights,
+            },
             "file_bytes": file, "kv_bytes": m.kv_bytes, "activation_bytes": m.activation_bytes,
             "host_peak_bytes": m.memory.map(|x| x.peak), "file_resident_bytes": m.memory.map(|x| x.file),
         });
@@ -281,9 +308,11 @@ fn write_table(json: &Value, out: &mut String) -> std::fmt::Result {
     if device {
         writeln!(
             out,
-            "memory      {} MB of the device's {}: file {}, K/V {}, activations {}; host peak {} MB",
+            "memory      {} MB of the device's {} (planned {}, and {} in reserve): file {}, K/V {}, activations {}; host peak {} MB",
             megabytes("/memory/device_used_bytes"),
             megabytes("/memory/device_bytes"),
+            megabytes("/memory/plan/device_bytes"),
+            megabytes("/memory/plan/reserve_bytes"),
             megabytes("/memory/file_bytes"),
             megabytes("/memory/kv_bytes"),
             megabytes("/memory/activation_bytes"),
@@ -306,6 +335,20 @@ fn write_table(json: &Value, out: &mut String) -> std::fmt::Result {
             write!(out, ", {} per processor second", text("/prefill/tokens_per_cpu_second"))?;
         }
         writeln!(out)?;
+    }
+    if json["gaps"].is_object() {
+        let percent = |key: &str| json["gaps"][key].as_f64().map_or("-".into(), |x| format!("{:.1} %", 100.0 * x));
+        writeln!(
+            out,
+            "gaps        {} of a step of {} ms: {} us ({}) before the next one, at most {} us ({}) at {} starts within",
+            percent("share"),
+            text("/gaps/step_ms"),
+            text("/gaps/between_us"),
+            percent("share_between"),
+            text("/gaps/inside_us"),
+            percent("share_inside"),
+            text("/gaps/nodes")
+        )?;
     }
     if json["generation"].is_object() {
         writeln!(
