@@ -19,7 +19,7 @@ pub fn ci() -> Outcome {
             )
         }),
         // Before the tests, which then run with the compiled kernels in the library.
-        ("CUDA kernels", || cuda::all(cuda::Resources::Compare)),
+        ("CUDA kernels", cuda::ci),
         ("tests", tests),
         ("C programs under valgrind", under_valgrind),
         ("CUDA on a stand-in driver", || standin::host(None)),

@@ -5,33 +5,41 @@
 //!   and shared memory of every entry with `tests/cuda/resources/`; `cargo xtask cuda write` writes that anew. What has not
 //!   changed since the last time is not compiled again.
 //! - `cargo xtask cuda check`: the same, but the next `cargo build` embeds nothing new.
+//! - `cargo xtask cuda counts [ARCHITECTURE]`: what the hot loops cost (`counts.rs`), as `cargo xtask cuda` left them;
+//!   `cargo xtask cuda counts write` commits that.
 //!
 //! The backend's tests on a stand-in driver: `standin.rs`.
 
+use crate::counts;
 use crate::tools::{Outcome, need, root, run};
 use crate::units::{self, ALL_TARGETS};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The compiler, of which every part is pinned: `nvidia-cuda-nvcc` alone would take the newest of the others. cuobjdump has no
-/// 13.0 release.
-const PACKAGES: [&str; 5] = [
+/// The compiler, of which every part is pinned: `nvidia-cuda-nvcc` alone would take the newest of the others. The disassembler
+/// has no 13.0 release.
+const PACKAGES: [&str; 7] = [
     "nvidia-cuda-nvcc==13.0.88",
     "nvidia-cuda-runtime==13.0.96",
     "nvidia-cuda-crt==13.0.88",
     "nvidia-nvvm==13.0.88",
     "nvidia-cuda-cccl==13.0.85",
+    "nvidia-cuda-cuobjdump==13.2.86",
+    "nvidia-cuda-nvdisasm==13.2.86",
 ];
+
 fn folder(name: &str) -> PathBuf {
     root().join("target/cuda").join(name)
 }
 
 /// The compiler: the one that `DGEMMA_NVCC` names, or ours, installed where it is missing.
 fn nvcc() -> Result<PathBuf, String> {
-    if let Some(named) = std::env::var_os("DGEMMA_NVCC") {
-        return Ok(named.into());
-    }
+    std::env::var_os("DGEMMA_NVCC").map_or_else(|| tool("nvcc"), |named| Ok(named.into()))
+}
+
+/// A program of the compiler's packages.
+fn tool(name: &str) -> Result<PathBuf, String> {
     let venv = folder("venv");
     let (stamp, wanted) = (venv.join("installed"), PACKAGES.join("\n"));
     if std::fs::read_to_string(&stamp).ok().as_deref() != Some(&wanted) {
@@ -43,8 +51,8 @@ fn nvcc() -> Result<PathBuf, String> {
     }
     let lib = venv.join("lib");
     let pythons = std::fs::read_dir(&lib).map_err(|e| format!("{}: {e}", lib.display()))?;
-    let candidates = pythons.flatten().map(|python| python.path().join("site-packages/nvidia/cu13/bin/nvcc"));
-    candidates.into_iter().find(|file| file.is_file()).ok_or_else(|| format!("no nvcc under {}", lib.display()))
+    let mut candidates = pythons.flatten().map(|python| python.path().join("site-packages/nvidia/cu13/bin").join(name));
+    candidates.find(|file| file.is_file()).ok_or_else(|| format!("no {name} under {}", lib.display()))
 }
 
 /// What to do with the resources that the compiler says.
@@ -75,6 +83,23 @@ pub fn all(then: Resources) -> Outcome {
 /// Every kernel for every format and architecture, for the comparison's sake.
 pub fn check() -> Outcome {
     compile(Resources::Compare)
+}
+
+/// What the hot loops of the compiled kernels cost, for an architecture, or written anew.
+pub fn counts(what: Option<&str>) -> Outcome {
+    let (architecture, write) = match what {
+        Some("write") => (counts::COMMITTED, true),
+        Some(architecture) if ALL_TARGETS.contains(&architecture) => (architecture, false),
+        Some(other) => return Err(format!("`{other}` is no architecture: {}", ALL_TARGETS.join(" "))),
+        None => (counts::COMMITTED, false),
+    };
+    counts::counts(&tool("cuobjdump")?, &folder("fatbin"), architecture, write)
+}
+
+/// What CI asks: the kernels with their resources, and what their hot loops cost.
+pub fn ci() -> Outcome {
+    all(Resources::Compare)?;
+    counts(None)
 }
 
 fn compile(then: Resources) -> Outcome {

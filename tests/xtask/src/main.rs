@@ -2,12 +2,13 @@
 //! the installed library; `install --prefix DIR` installs. `header` writes `include/dgemma.h` anew, `abi` the lists that
 //! guard it (`tests/abi`). `guard` counts instructions of the hot kernels and compares them with `tests/bench/guard.csv`,
 //! `guard-write` writes that anew.
-//! `cuda` compiles the CUDA kernels, `cuda-host` tests them without a GPU, `on-gpu` the script for machines with one.
+//! `cuda` compiles the CUDA kernels and counts what their loops cost, `cuda-host` tests them without a GPU, `on-gpu` the script for machines with one.
 //!
 //! Needs a Rust toolchain, a C compiler and Python 3 (with its venv module); what else the checks need it installs, Python
 //! packages under `target/`, programs with the system's packages.
 
 mod ci;
+mod counts;
 mod cuda;
 mod go;
 mod guard;
@@ -16,6 +17,7 @@ mod installed;
 mod node;
 mod on_gpu;
 mod python;
+mod sass;
 mod standin;
 mod tools;
 #[path = "../../../src/backend/cuda/units.rs"]
@@ -40,13 +42,14 @@ fn main() -> ExitCode {
             None => cuda::all(cuda::Resources::Compare),
             Some("write") => cuda::all(cuda::Resources::Write),
             Some("check") => cuda::check(),
-            Some(_) => Err("usage: cargo xtask cuda [write | check]".into()),
+            Some("counts") => cuda::counts(std::env::args().nth(3).as_deref()),
+            Some(_) => Err("usage: cargo xtask cuda [write | check | counts [ARCHITECTURE | write]]".into()),
         },
         "cuda-host" => standin::host(std::env::args().nth(2).as_deref()),
         "on-gpu" => on_gpu::script(),
         _ => Err(
             "usage: cargo xtask ci | go | node | install --prefix DIR | installed | guard | guard-write | header | abi \
-             | cuda [write | check] | cuda-host [plain | addresses | races] | on-gpu"
+             | cuda [write | check | counts [ARCHITECTURE | write]] | cuda-host [plain | addresses | races] | on-gpu"
                 .into(),
         ),
     };
