@@ -534,8 +534,9 @@ typedef struct dgemma_model_params {
   size_t error_text_cap;
   /**
    * 1: DGEMMA_BACKEND_CPU computes all products in f32, DGEMMA_BACKEND_CUDA as accurately. 0: those with quantized weights
-   * round their other operand to 8 bits, which is several times faster and moves logits a little; DGEMMA_BACKEND_CUDA also
-   * rounds to bf16 where weights are floats of 16 bits. The text of a seed differs between the two.
+   * round their other operand to 8 bits, which is several times faster and moves logits a little; those with weights of
+   * 16-bit floats round both to bf16, with DGEMMA_BACKEND_CPU only where the processor has AVX-512 BF16. The text of a seed
+   * differs between the two.
    */
   uint32_t exact;
   /**

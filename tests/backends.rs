@@ -172,6 +172,114 @@ fn products_in_integers_of_any_number_of_rows() {
     }
 }
 
+/// Products in BF16 of 16-bit floats, where the processor has them. First against sums, in f64, of the same rounded numbers:
+/// k products, added one by one in f32, are off by k * eps of their magnitudes at most. Then against f32: rounding to nearest
+/// changes a number by 2^-9 of itself at most, x and, in F16, weights. Rows, columns and weight rows in any number, odd ones too;
+/// neither threads nor the number of rows change a bit, and levels without BF16 products multiply in f32.
+#[test]
+fn products_in_16_bits() {
+    let rounded = |x: f32| half::bf16::from_f32(x).to_f32();
+    for (name, n, k, rows) in [
+        ("BF16", 70, 256, 33),
+        ("F16", 70, 256, 33),
+        ("BF16", 130, 2816, 3),
+        ("F16", 1, 512, 1),
+        ("BF16", 17, 33, 12),
+        ("F16", 49, 31, 9),
+        ("BF16", 3, 1, 2),
+    ] {
+        let mut r = Numbers(1);
+        let (weight, x) = (r.tensor(quant::by_name(name).unwrap(), &[k, n]), r.vec(rows * k));
+        let mut decoded = vec![0.0; n * k];
+        (weight.format.decode)(&weight.data, &mut decoded);
+        let product = |cpu: &Cpu, first: usize, rows: usize| {
+            // What a product must not touch.
+            let mut out = vec![7.0; (rows + 1) * n];
+            let (w, x) = (cpu.weight(weight.clone()).unwrap(), upload(cpu, &x[first * k..]));
+            cpu.run(|| cpu.matmul(&w, &x, rows, &mut out).unwrap());
+            assert!(out[rows * n..].iter().all(|&x| x == 7.0), "{name}: wrote behind {rows} rows");
+            out.truncate(rows * n);
+            out
+        };
+        for level in CpuLevel::available() {
+            let what = format!("{name} {rows}x{n}x{k}, {}", level.name());
+            let exact = product(&Cpu::new(1, level).unwrap().exact(true), 0, rows);
+            let got = product(&Cpu::new(1, level).unwrap(), 0, rows);
+            if level.bf16().is_none() {
+                assert_eq!(got, exact, "{what}");
+                continue;
+            }
+            for (i, x) in x.chunks(k).enumerate() {
+                for (j, w) in decoded.chunks(k).enumerate() {
+                    let pairs = || x.iter().zip(w).map(|(&x, &w)| (f64::from(x), f64::from(w)));
+                    let same: f64 =
+                        pairs().map(|(x, w)| f64::from(rounded(x as f32)) * f64::from(rounded(w as f32))).sum();
+                    let size: f64 = pairs().map(|(x, w)| (x * w).abs()).sum::<f64>() * 1.01;
+                    let (got, want) = (f64::from(got[i * n + j]), f64::from(exact[i * n + j]));
+                    let bound = k as f64 * f64::from(f32::EPSILON) * size;
+                    assert!((got - same).abs() <= bound, "{what} {i},{j}: {got}, expected {same} +- {bound}");
+                    let bound = bound + size * if name == "F16" { 2.0 / 512.0 } else { 1.0 / 512.0 };
+                    assert!((got - want).abs() <= bound, "{what} {i},{j}: {got}, expected {want} +- {bound}");
+                }
+            }
+            assert!(k == 1 || got != exact, "{what}: nothing was rounded");
+            assert_eq!(product(&Cpu::new(2, level).unwrap(), 0, rows), got, "{what}, two threads");
+            for i in 0..rows {
+                let cpu = Cpu::new(1, level).unwrap();
+                assert_eq!(product(&cpu, i, 1), got[i * n..][..n], "{what}, row {i} alone");
+                assert_eq!(product(&cpu, 0, i + 1), got[..(i + 1) * n], "{what}, {} rows", i + 1);
+            }
+        }
+    }
+}
+
+/// Experts of a backend that is not exact, in pairs of formats that share what they ask of x or do not: each must be unpacked
+/// as what it is. Outputs reach 0.29; the bound is three percent of that, which roundings to 8 bits keep.
+#[test]
+fn experts_with_rounded_activations() {
+    let (rows, experts, top_k, ffn, hidden) = (40, 6, 3, 256, 256);
+    for [gate, up, down] in [
+        ["BF16", "BF16", "BF16"],
+        ["F16", "BF16", "F32"],
+        ["F32", "F16", "F16"],
+        ["Q4_K", "Q5_K", "Q6_K"],
+        ["Q8_0", "BF16", "Q4_0"],
+    ] {
+        let mut r = Numbers(7);
+        let mut tensor = |name: &str, shape: [usize; 3]| {
+            let mut values = r.vec(shape.iter().product());
+            values.iter_mut().for_each(|x| *x *= 0.1);
+            let format = quant::by_name(name).unwrap();
+            let mut data = vec![0u8; values.len() / format.block * format.block_bytes];
+            (format.encode)(&values, None, &mut data);
+            let len = data.len();
+            Tensor { name: "test".into(), shape: shape.to_vec(), format, data: Bytes::new(Arc::new(data), 0, len) }
+        };
+        let (gate_w, up_w) = (tensor(gate, [hidden, ffn, experts]), tensor(up, [hidden, ffn, experts]));
+        let down_w = tensor(down, [ffn, hidden, experts]);
+        let (logits, scale, x) = (r.vec(rows * experts), r.vec(experts), r.vec(rows * hidden));
+        let run = |cpu: &Cpu, rows: usize| {
+            let [gate, up, down] = [&gate_w, &up_w, &down_w].map(|t| cpu.weight(t.clone()).unwrap());
+            let weights = ExpertWeights { gate: (&gate, 0), up: (&up, 0), down: &down, experts, ffn, hidden };
+            let mut routes = cpu.routes(rows, top_k, ffn, hidden).unwrap();
+            let mut out = cpu.buffer(rows * hidden, "test").unwrap();
+            cpu.run(|| {
+                cpu.route(&logits, &scale, rows, experts, top_k, &mut routes).unwrap();
+                cpu.experts(weights, &x, rows, &mut routes, &mut out).unwrap();
+            });
+            out
+        };
+        let want = run(&Cpu::new(1, CpuLevel::Scalar).unwrap().exact(true), rows);
+        for level in CpuLevel::available() {
+            let what = format!("experts {gate} {up} {down}, {}", level.name());
+            let got = run(&Cpu::new(1, level).unwrap(), rows);
+            assert_close(&what, &got, &want, 0.01);
+            assert_eq!(run(&Cpu::new(2, level).unwrap(), rows), got, "{what}, two threads");
+            assert_eq!(run(&Cpu::new(1, level).unwrap(), 11), got[..11 * hidden], "{what}, fewer rows");
+        }
+    }
+}
+
 #[test]
 fn elementwise_operations_and_norms() {
     for (rows, dim) in [(1, 1), (3, 17), (300, 64), (40, 1000)] {

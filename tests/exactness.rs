@@ -1,5 +1,5 @@
-//! What rounding costs: the default path, with activations in 8 bits and keys and values in f16, against `exact`, which
-//! keeps both in f32, on the same quantized weights. `cargo test --release --test exactness -- --nocapture` prints the tables of `bench/SPEED.md`.
+//! What rounding costs: the default path, with activations in 8 bits (in BF16, where weights are floats of 16 bits and the
+//! processor multiplies such numbers) and keys and values in f16, against `exact`, which keeps both in f32, on the same weights. `cargo test --release --test exactness -- --nocapture` prints the tables of `bench/SPEED.md`.
 //!
 //! - KL divergence per canvas position, sum of p ln(p / q) in nats, p being the exact path's distribution at temperature 1;
 //! - argmax agreement: the share of positions whose most probable token is the same;
@@ -134,7 +134,7 @@ fn in_mix(path: &Path, mix: &str) -> Gguf {
     requantize(path, &Options { allow_requantize: true, ..Options::of_type(mix).unwrap() }).unwrap()
 }
 
-const MIXES: [&str; 3] = ["Q8_0", "Q4_0", "Q4_K_M"];
+const MIXES: [&str; 5] = ["F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M"];
 
 /// The bounds are the measured values and some room: they depend on nothing but the instruction set's f32 rounding. The
 /// golden checkpoints are random: their attention scores reach +-20, and they have favourites nowhere, so that they show
@@ -176,7 +176,7 @@ fn answers(model: &Model) -> Vec<bool> {
 #[test]
 fn answers_are_as_good_as_exact_ones() {
     println!("| weights | exact | default | only exact right | only default right |\n|---|---|---|---|---|");
-    for mix in ["Q8_0", "Q4_0"] {
+    for mix in ["F16", "BF16", "Q8_0", "Q4_0"] {
         let models = both(&tiny("dgemma-tiny.gguf"), mix);
         let [exact, rounded] = std::thread::scope(|scope| {
             models.each_ref().map(|model| scope.spawn(|| answers(model))).map(|thread| thread.join().unwrap())

@@ -40,7 +40,8 @@ type LoadOptions struct {
 	// (ulimit -l); else the error is [ErrIO].
 	Lock bool
 	// Exact makes the CPU backend compute all products in 32-bit floats. Else those with quantized weights round their
-	// other operand to 8 bits, which is several times faster and moves logits a little. The text of a seed differs.
+	// other operand to 8 bits, which is several times faster and moves logits a little, and those with weights of 16-bit
+	// floats round to bf16 where the processor has AVX-512 BF16. The text of a seed differs.
 	Exact bool
 	// CPULevel is the instruction set that the CPU backend uses; CPUBest but for comparisons.
 	CPULevel CPULevel

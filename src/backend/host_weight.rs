@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gguf::{Bytes, Tensor};
+use crate::quant::pairs::UnpackPairs;
 use crate::quant::{Codes, Format, panel};
 
 /// A matrix `[rows, cols]`, or a stack of them seen as one tall matrix `[count * rows, cols]`.
@@ -15,6 +16,8 @@ pub struct HostWeight {
     pub cols: usize,
     /// The integers in it, where products may use them: never for floats, and not in a backend that was asked to be exact.
     pub codes: Option<&'static Codes>,
+    /// How it becomes BF16 numbers, where products may use them: under the same condition.
+    pub pairs: Option<UnpackPairs>,
 }
 
 impl HostWeight {
@@ -28,8 +31,8 @@ impl HostWeight {
         if rows.checked_mul(count).and_then(|n| n.checked_mul(row_bytes)) != Some(tensor.data.len()) {
             return Err(bad());
         }
-        let codes = tensor.format.codes.as_ref();
-        Ok(HostWeight { format: tensor.format, data: tensor.data, row_bytes, rows, cols, codes })
+        let (codes, pairs) = (tensor.format.codes.as_ref(), tensor.format.pairs);
+        Ok(HostWeight { format: tensor.format, data: tensor.data, row_bytes, rows, cols, codes, pairs })
     }
 
     /// Elements per block of the format: the granularity of `decode`'s columns.

@@ -5,10 +5,11 @@
 //!      sign  exponent   mantissa     bias 127
 //! ```
 
-use super::{Format, codec, decoding, encoding};
+use super::{Format, codec, decoding, encoding, pairs};
 
 /// The descriptor.
-pub static BF16: Format = Format { name: "BF16", id: 30, block: 1, block_bytes: 2, decode, encode, codes: None };
+pub static BF16: Format =
+    Format { name: "BF16", id: 30, block: 1, block_bytes: 2, decode, encode, codes: None, pairs: Some(pairs::of_bf16) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

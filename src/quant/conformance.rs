@@ -371,3 +371,38 @@ fn panels_agree_with_codes() {
         }
     }
 }
+
+/// Protects products in BF16: what is put in order is what decoding and rounding give, for any number of rows and columns.
+#[test]
+fn pairs_are_rounded_values() {
+    let Some(token) = CpuLevel::best().bf16() else {
+        return eprintln!("no BF16 dot products on this machine: not tested");
+    };
+    let mut noise = Noise(12);
+    for (format, unpack) in FORMATS.iter().filter_map(|format| Some((format, format.pairs?))) {
+        for columns in [1, 2, 31, 32, 33, 64, 200] {
+            let src = noise.bytes(16 * columns * format.block_bytes);
+            for rows in [1, 7, 16] {
+                let src = &src[..rows * columns * format.block_bytes];
+                let values = decoded(format, src);
+                let mut lines = vec![panel::Line([7; 16]); columns.div_ceil(2)];
+                unpack(token, src, rows, &mut lines);
+                for (i, line) in lines.iter().enumerate() {
+                    for r in 0..rows {
+                        let value = |j: usize| if j < columns { values[r * columns + j] } else { 0.0 };
+                        for (j, got) in [(2 * i, line.0[r] as u16), (2 * i + 1, (line.0[r] >> 16) as u16)] {
+                            let same = got == bf16::from_f32(value(j));
+                            let nan = value(j).is_nan() && decoded(&bf16::BF16, &got.to_le_bytes())[0].is_nan();
+                            assert!(
+                                same || nan,
+                                "{} {rows}x{columns} at {r}, {j}: {got:#06x} of {}",
+                                format.name,
+                                value(j)
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

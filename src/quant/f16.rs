@@ -5,10 +5,11 @@
 //!      sign  exponent   mantissa     bias 15; exponent 0: zero and subnormals, 31: infinities and NaNs
 //! ```
 
-use super::{Format, codec, decoding, encoding};
+use super::{Format, codec, decoding, encoding, pairs};
 
 /// The descriptor.
-pub static F16: Format = Format { name: "F16", id: 1, block: 1, block_bytes: 2, decode, encode, codes: None };
+pub static F16: Format =
+    Format { name: "F16", id: 1, block: 1, block_bytes: 2, decode, encode, codes: None, pairs: Some(pairs::of_f16) };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

@@ -3,7 +3,8 @@
 use super::{Format, codec, decoding, encoding};
 
 /// The descriptor.
-pub static F32: Format = Format { name: "F32", id: 0, block: 1, block_bytes: 4, decode, encode, codes: None };
+pub static F32: Format =
+    Format { name: "F32", id: 0, block: 1, block_bytes: 4, decode, encode, codes: None, pairs: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

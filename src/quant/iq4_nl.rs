@@ -18,8 +18,16 @@ const _: () = assert!(BYTES == 18);
 const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
-pub static IQ4_NL: Format =
-    Format { name: "IQ4_NL", id: 20, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+pub static IQ4_NL: Format = Format {
+    name: "IQ4_NL",
+    id: 20,
+    block: BLOCK,
+    block_bytes: BYTES,
+    decode,
+    encode,
+    codes: Some(CODES),
+    pairs: None,
+};
 
 /// What the codes stand for.
 const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];

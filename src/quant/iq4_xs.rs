@@ -22,8 +22,16 @@ const _: () = assert!(BYTES == 136);
 const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: Some(panel::unpack::<Rows>) };
 
 /// The descriptor.
-pub static IQ4_XS: Format =
-    Format { name: "IQ4_XS", id: 23, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+pub static IQ4_XS: Format = Format {
+    name: "IQ4_XS",
+    id: 23,
+    block: BLOCK,
+    block_bytes: BYTES,
+    decode,
+    encode,
+    codes: Some(CODES),
+    pairs: None,
+};
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

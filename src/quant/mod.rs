@@ -21,6 +21,7 @@ pub mod iq4_xs;
 mod lanes;
 pub mod mxfp4;
 pub mod nvfp4;
+pub mod pairs;
 pub mod panel;
 pub mod q2_k;
 pub mod q3_k;
@@ -87,6 +88,8 @@ pub struct Format {
     pub encode: Encode,
     /// The integers in it; `None` for floats.
     pub codes: Option<Codes>,
+    /// For floats of 16 bits: as BF16 numbers, in the order that dot products take.
+    pub pairs: Option<pairs::UnpackPairs>,
 }
 
 impl PartialEq for Format {

@@ -23,7 +23,7 @@ const CODES: Codes = Codes { group: 32, offset: Some(12), largest: 24, unpack, p
 
 /// The descriptor.
 pub static MXFP4: Format =
-    Format { name: "MXFP4", id: 39, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+    Format { name: "MXFP4", id: 39, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

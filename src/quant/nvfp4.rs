@@ -22,7 +22,7 @@ const CODES: Codes = Codes { group: 16, offset: Some(12), largest: 24, unpack, p
 
 /// The descriptor.
 pub static NVFP4: Format =
-    Format { name: "NVFP4", id: 40, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+    Format { name: "NVFP4", id: 40, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
 /// The largest scale, 448.
 const LARGEST: u8 = 0x7e;

@@ -24,7 +24,7 @@ const CODES: Codes = Codes { group: 16, offset: None, largest: 3, unpack, panel:
 
 /// The descriptor.
 pub static Q2_K: Format =
-    Format { name: "Q2_K", id: 10, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+    Format { name: "Q2_K", id: 10, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

@@ -24,7 +24,7 @@ const CODES: Codes = Codes { group: 16, offset: Some(4), largest: 7, unpack, pan
 
 /// The descriptor.
 pub static Q3_K: Format =
-    Format { name: "Q3_K", id: 11, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+    Format { name: "Q3_K", id: 11, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

@@ -22,7 +22,7 @@ const CODES: Codes = Codes { group: 32, offset: Some(8), largest: 15, unpack, pa
 
 /// The descriptor.
 pub static Q4_0: Format =
-    Format { name: "Q4_0", id: 2, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+    Format { name: "Q4_0", id: 2, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

@@ -24,7 +24,7 @@ const CODES: Codes = Codes { group: 32, offset: None, largest: 15, unpack, panel
 
 /// The descriptor.
 pub static Q4_1: Format =
-    Format { name: "Q4_1", id: 3, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+    Format { name: "Q4_1", id: 3, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

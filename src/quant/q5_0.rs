@@ -23,7 +23,7 @@ const CODES: Codes = Codes { group: 32, offset: Some(16), largest: 31, unpack, p
 
 /// The descriptor.
 pub static Q5_0: Format =
-    Format { name: "Q5_0", id: 6, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+    Format { name: "Q5_0", id: 6, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

@@ -25,7 +25,7 @@ const CODES: Codes = Codes { group: 16, offset: Some(32), largest: 63, unpack, p
 
 /// The descriptor.
 pub static Q6_K: Format =
-    Format { name: "Q6_K", id: 14, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+    Format { name: "Q6_K", id: 14, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

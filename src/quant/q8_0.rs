@@ -20,7 +20,7 @@ const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack,
 
 /// The descriptor.
 pub static Q8_0: Format =
-    Format { name: "Q8_0", id: 8, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES) };
+    Format { name: "Q8_0", id: 8, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {

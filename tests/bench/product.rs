@@ -1,22 +1,27 @@
 //! How fast the CPU backend multiplies: `cargo bench --bench product [NAME ...]`, NAME being a format, an instruction level,
 //! a number of threads, `dense` or `experts`; those that are not named are all measured. Shapes are those of
-//! the 26B model; the share is of the dot-product peak that is measured first, on as many threads.
+//! the 26B model; the share is of the dot-product peak that is measured first, on as many threads: that of 8-bit integers, or
+//! for 16-bit floats that of BF16 where the level has it. Elsewhere they are multiplied in f32 and have no share.
 //!
 //! GOPS count a multiplication and an addition as two.
 
 mod inputs;
 
-use dgemma::backend::cpu::Cpu;
+use dgemma::backend::cpu::{self, Cpu, peak_bf16_ops, peak_ops};
 use dgemma::backend::{Backend, ExpertWeights};
 use dgemma::cpu_level::CpuLevel;
 use dgemma::quant::{self, Format};
 use inputs::{numbers, weight};
+use std::hint::black_box;
 use std::time::Instant;
 
 const HIDDEN: usize = 2816;
 
 /// Runs of which the fastest counts.
 const TIMES: usize = 20;
+
+/// Rounds of dot products that measure a peak.
+const ROUNDS: usize = 1 << 22;
 
 fn main() {
     // Cargo passes `--bench`.
@@ -25,22 +30,30 @@ fn main() {
         !all.iter().any(|name| named.contains(&name.to_string())) || named.contains(&name.to_owned())
     };
     let formats: Vec<&'static Format> =
-        quant::FORMATS.iter().copied().filter(|format| format.codes.is_some()).collect();
+        quant::FORMATS.iter().copied().filter(|format| format.codes.is_some() || format.pairs.is_some()).collect();
     let names: Vec<&str> = formats.iter().map(|format| format.name).collect();
     let levels: Vec<&str> = CpuLevel::available().iter().map(|level| level.name()).collect();
     println!("level,threads,format,product,rows,gops,share_of_peak");
     for level in CpuLevel::available().into_iter().skip(1).filter(|level| wanted(level.name(), &levels)) {
         for threads in [1, 2].into_iter().filter(|threads: &usize| wanted(&threads.to_string(), &["1", "2"])) {
-            let peak = peak(level, threads);
-            println!("{},{threads},,peak,,{peak:.0},1.00", level.name());
+            let int8 = peak(threads, peak_ops(level, ROUNDS), || _ = black_box(cpu::peak(level, ROUNDS)));
+            println!("{},{threads},int8,peak,,{int8:.0},1.00", level.name());
+            let bf16 = level
+                .bf16()
+                .map(|token| peak(threads, peak_bf16_ops(ROUNDS), || _ = black_box(cpu::peak_bf16(token, ROUNDS))));
+            if let Some(bf16) = bf16 {
+                println!("{},{threads},bf16,peak,,{bf16:.0},1.00", level.name());
+            }
             for format in formats.iter().filter(|format| wanted(format.name, &names)) {
                 let name = format.name;
                 let cpu = Cpu::new(threads, level).unwrap();
+                let peak = if format.codes.is_some() { Some(int8) } else { bf16 };
                 let products = [("dense", 256), ("dense", 64), ("experts", 64)];
                 for (what, rows) in products.into_iter().filter(|(what, _)| wanted(what, &["dense", "experts"])) {
                     let product = if what == "dense" { dense } else { experts };
                     let (rows, gops) = product(&cpu, format, rows);
-                    println!("{},{threads},{name},{what},{rows},{gops:.0},{:.2}", level.name(), gops / peak);
+                    let share = peak.map_or(String::new(), |peak| format!("{:.2}", gops / peak));
+                    println!("{},{threads},{name},{what},{rows},{gops:.0},{share}", level.name());
                 }
             }
         }
@@ -85,17 +98,11 @@ fn best(times: usize, mut run: impl FnMut()) -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
-/// GOPS of the level's 8-bit dot products on registers alone.
-fn peak(level: CpuLevel, threads: usize) -> f64 {
-    const ROUNDS: usize = 1 << 22;
-    let one = || {
-        best(TIMES, || {
-            std::hint::black_box(dgemma::backend::cpu::peak(level, ROUNDS));
-        })
-    };
+/// GOPS of dot products on registers alone, of which `run` does `ops`.
+fn peak(threads: usize, ops: f64, run: impl Fn() + Sync) -> f64 {
     let seconds = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(|| best(TIMES, &run))).collect();
         all.into_iter().map(|t| t.join().unwrap()).fold(0.0, f64::max)
     });
-    threads as f64 * dgemma::backend::cpu::peak_ops(level, ROUNDS) / seconds / 1e9
+    threads as f64 * ops / seconds / 1e9
 }

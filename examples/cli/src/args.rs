@@ -288,7 +288,7 @@ pub struct BenchArgs {
     /// Instruction set: scalar, avx2, avx512 or avx512vnni; without it, the best one.
     #[arg(long)]
     pub level: Option<String>,
-    /// Activations in f32 instead of 8 bits.
+    /// Products in f32 instead of 8 bits or BF16.
     #[arg(long)]
     pub exact: bool,
     /// Type of cached keys and values; f16, or f32 with --exact, if left out.

@@ -4,9 +4,9 @@
 //! whatever the number of threads.
 
 use super::gemm::Rows;
-use super::int8::{Activations, COLS, Which, round};
+use super::int8::Which;
 use super::math;
-use super::matmul::{Operand, RowRange, TILE_ROWS, tile_product};
+use super::matmul::{Form, Operand, Parts, RowRange, TILE_ROWS, tile_product};
 use super::parallel::{Shared, parallel, rows_mut};
 use crate::backend::host_weight::{HostWeight, zeroed};
 use crate::backend::{ExpertLoad, ExpertWeights};
@@ -123,29 +123,23 @@ pub fn experts(
 ) -> Result<()> {
     let (hidden, ffn, slots) = (w.hidden, w.ffn, r.chosen.len());
     let row_of: Vec<u32> = r.order.iter().map(|choice| choice / r.top_k as u32).collect();
-    // One operand is enough where gate and up have codes of one kind, as they nearly always do.
-    let same = Operand::kind(w.gate.0) == Operand::kind(w.up.0);
-    if Operand::kind(w.gate.0).is_none() || Operand::kind(w.up.0).is_none() {
+    let [gate_form, up_form] = [w.gate.0, w.up.0].map(|weight| Form::of(level, weight));
+    if gate_form == Form::Floats || up_form == Form::Floats {
         rows_mut(&mut r.x[..slots * hidden], hidden, 1, |slot, row| {
             row.copy_from_slice(&x[row_of[slot] as usize * hidden..][..hidden]);
         });
     }
-    let operand = |weight| match Operand::kind(weight) {
-        Some(_) => Operand::new(level, weight, x, x.len() / hidden),
-        None => Ok(Operand::Floats(&r.x[..slots * hidden])),
+    let operand = |form, weight| match form {
+        Form::Floats => Ok(Operand::Floats(&r.x[..slots * hidden])),
+        _ => Operand::new(level, weight, x, x.len() / hidden),
     };
-    let gate_x = operand(w.gate.0)?;
-    let other_x = if same { None } else { Some(operand(w.up.0)?) };
+    let gate_x = operand(gate_form, w.gate.0)?;
+    // One operand is enough where gate and up have the same form, as they nearly always do.
+    let other_x = if gate_form == up_form { None } else { Some(operand(up_form, w.up.0)?) };
     let inputs = [(w.gate, &gate_x), (w.up, other_x.as_ref().unwrap_or(&gate_x))];
-    let mut rounded = match Operand::kind(w.down) {
-        Some(kind) => Some(Activations::empty(kind, slots, ffn)?),
-        None => None,
-    };
-    gate_up(level, inputs, ffn, &r.begin, &row_of, &mut r.gate, rounded.as_mut());
-    let activations = match (rounded, w.down.codes) {
-        (Some(rounded), Some(codes)) => Operand::Integers(rounded, codes),
-        _ => Operand::Floats(&r.gate[..slots * ffn]),
-    };
+    let mut rounded = Operand::empty(level, w.down, slots)?;
+    gate_up(level, inputs, ffn, &r.begin, &row_of, &mut r.gate, rounded.as_mut().map(Operand::parts));
+    let activations = rounded.unwrap_or(Operand::Floats(&r.gate[..slots * ffn]));
     let weight_of: Vec<f32> = r.order.iter().map(|&choice| r.chosen[choice as usize].1).collect();
     down(level, w.down, &activations, &r.begin, (&row_of, &weight_of), out);
     Ok(())
@@ -156,7 +150,7 @@ thread_local! {
     static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// `gate[slot] = gelu(x gate^T) * (x up^T)`, and the same in 8 bits: a task is one expert and a tile of its width, so that
+/// `gate[slot] = gelu(x gate^T) * (x up^T)`, and the same rounded: a task is one expert and a tile of its width, so that
 /// an expert with many rows keeps no thread waiting.
 fn gate_up(
     level: CpuLevel,
@@ -165,13 +159,12 @@ fn gate_up(
     begin: &[usize],
     row_of: &[u32],
     gate: &mut [f32],
-    mut rounded: Option<&mut Activations>,
+    rounded: Option<Parts>,
 ) {
     let busy: Vec<usize> = (0..begin.len() - 1).filter(|&e| begin[e] < begin[e + 1]).collect();
     let (tiles, slots) = (ffn.div_ceil(TILE_ROWS), begin[begin.len() - 1]);
     assert!(gate.len() >= slots * ffn);
     let shared = Shared::new(gate);
-    let records = rounded.as_mut().map(|to| (to.kind, to.row_words(), to.shared()));
     parallel(busy.len() * tiles, 2 * slots * ffn * inputs[0].0.0.cols, |task| {
         let (expert, j) = (busy[task / tiles], task % tiles * TILE_ROWS);
         let (slot, rows, n) = (begin[expert], begin[expert + 1] - begin[expert], (ffn - j).min(TILE_ROWS));
@@ -188,8 +181,8 @@ fn gate_up(
             let nexts = [(up_w.0, start(up_w, expert) + j), (gate_w.0, start(gate_w, after.0) + after.1)];
             for ((((weight, first), x), out), next) in inputs.into_iter().zip(outs).zip(nexts) {
                 let which = match x {
-                    Operand::Integers(..) => Which::These(&row_of[slot..slot + rows]),
                     Operand::Floats(_) => Which::From(slot, rows),
+                    _ => Which::These(&row_of[slot..slot + rows]),
                 };
                 let range = RowRange { next, ..RowRange::new(weight, start((weight, first), expert) + j, n) };
                 // SAFETY: as above; the tile of up has `rows` rows.
@@ -199,10 +192,9 @@ fn gate_up(
                 // SAFETY: as above.
                 let gate = unsafe { std::slice::from_raw_parts_mut(shared.at((slot + i) * ffn + j), n) };
                 math::gelu_mul(level, gate, &up[..n]);
-                if let Some((kind, row_words, records)) = records {
-                    let (at, words) = ((slot + i) * row_words + j / COLS * kind.record(), n / COLS * kind.record());
-                    // SAFETY: the records of these slots and columns belong to this task alone.
-                    round(level, gate, kind, unsafe { std::slice::from_raw_parts_mut(records.at(at), words) });
+                if let Some(rounded) = rounded {
+                    // SAFETY: these slots and columns belong to this task alone.
+                    unsafe { rounded.put(level, slot + i, j, gate) };
                 }
             }
         });

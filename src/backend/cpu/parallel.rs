@@ -17,7 +17,12 @@ pub fn parallel(tasks: usize, work: usize, f: impl Fn(usize) + Sync + Send) {
 }
 
 /// Calls `f(row index, row)` for each `width`-long row of `x`.
-pub fn rows_mut(x: &mut [f32], width: usize, cost_per_element: usize, f: impl Fn(usize, &mut [f32]) + Sync + Send) {
+pub fn rows_mut<T: Send>(
+    x: &mut [T],
+    width: usize,
+    cost_per_element: usize,
+    f: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
     if x.len() * cost_per_element < MIN_WORK || rayon::current_num_threads() == 1 {
         x.chunks_exact_mut(width).enumerate().for_each(|(i, row)| f(i, row));
     } else {

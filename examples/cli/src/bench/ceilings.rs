@@ -65,9 +65,9 @@ impl Ceilings {
             int8: of(cpu::peak_ops(level, ROUNDS), &|_| {
                 black_box(cpu::peak(level, ROUNDS));
             }),
-            bf16: has_bf16(level).then(|| {
-                of((4 * 16 * SUMS * ROUNDS) as f64, &|_| {
-                    black_box(bf16_dots(level, ROUNDS));
+            bf16: level.bf16().map(|token| {
+                of(cpu::peak_bf16_ops(ROUNDS), &|_| {
+                    black_box(cpu::peak_bf16(token, ROUNDS));
                 })
             }),
             f32: of((2 * vector * SUMS * ROUNDS) as f64, &|_| {
@@ -133,28 +133,6 @@ fn thread_cpu_time() -> Duration {
     Duration::ZERO
 }
 
-/// Whether bf16 dot products belong to `level` here.
-pub fn has_bf16(level: CpuLevel) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return matches!(level, CpuLevel::Avx512(_) | CpuLevel::Avx512Vnni(_)) && is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = level;
-        false
-    }
-}
-
-/// Twelve sums, so that nothing waits; returned, so that nothing is left out.
-fn bf16_dots(level: CpuLevel, rounds: usize) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    if has_bf16(level) {
-        // SAFETY: the processor has it.
-        return unsafe { x86::bf16_dots(rounds) };
-    }
-    let _ = (level, rounds);
-    0.0
-}
-
 fn f32_sums(level: CpuLevel, rounds: usize) -> f32 {
     match level {
         // SAFETY: the token.
@@ -177,18 +155,6 @@ fn f32_sums(level: CpuLevel, rounds: usize) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
-
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub fn bf16_dots(rounds: usize) -> f32 {
-        let x = _mm512_cvtne2ps_pbh(_mm512_set1_ps(black_box(1e-3)), _mm512_set1_ps(black_box(2e-3)));
-        let mut sums = [_mm512_setzero_ps(); SUMS];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_dpbf16_ps(*sum, x, x);
-            }
-        }
-        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
-    }
 
     #[target_feature(enable = "avx512f")]
     pub fn f32_sums_512(rounds: usize) -> f32 {

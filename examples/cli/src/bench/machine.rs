@@ -1,6 +1,6 @@
 //! What a run is measured against: the ceilings of the processor, or those of a GPU.
 
-use super::ceilings::{Ceiling, Ceilings, has_bf16};
+use super::ceilings::{Ceiling, Ceilings};
 use super::report::number;
 use super::work;
 use crate::Result;
@@ -122,12 +122,12 @@ impl Machine {
         let format = work::format(model.file(), phase);
         let integers = !exact && phase != Phase::SoftEmbedding && format.is_some_and(|f| f.codes.is_some());
         match self {
-            Machine::Processor { level, threads, ceilings } => {
+            Machine::Processor { threads, ceilings, .. } => {
                 let name = match phase {
                     _ if integers => "int8",
                     _ if exact || ceilings.bf16.is_none() => "f32",
                     Phase::SoftEmbedding => "bf16",
-                    _ if has_bf16(*level) && format.is_none_or(|f| f.name != "F32") => "bf16",
+                    _ if format.is_none_or(|f| f.name != "F32") => "bf16",
                     _ => "f32",
                 };
                 let of = match name {

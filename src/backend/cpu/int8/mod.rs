@@ -58,7 +58,7 @@ impl Which<'_> {
         }
     }
 
-    fn get(self, i: usize) -> usize {
+    pub fn get(self, i: usize) -> usize {
         match self {
             Which::From(first, _) => first + i,
             Which::These(rows) => rows[i] as usize,

@@ -1,8 +1,14 @@
-//! Products of BF16 numbers with sums in f32: `out[i] += factor[i] * x[i] * b`, x `[rows, k]`, b `[k, n]`.
+//! Products of BF16 numbers with sums in f32: `out[i] += factor[i] * x[i] * b`, x `[rows, k]`, b `[k, n]`. Those with weights
+//! are in `product.rs`.
 //!
 //! The instruction multiplies pairs, so b is kept in pairs of rows: `[k / 2, n]` words with two numbers each. A tile is 6
 //! rows x 64 columns, 24 sums in registers; 4 loads and 6 broadcasts feed 24 products of 32. Sums of a pair round once in
 //! an order of the processor's own, so results differ from f32 in the last bits of each step.
+
+pub mod peak;
+mod product;
+
+pub use product::{Rounded, tile_product};
 
 use super::gemm::transpose;
 use crate::cpu_level::{Avx512Bf16, CpuLevel, leveled};
