@@ -191,6 +191,18 @@ impl Needs {
         sizes: &SessionSizes,
         total: usize,
     ) -> MemoryPlan {
+        self.place(gpu_layers, cpu_experts, sizes.context, self.context(sizes), total)
+    }
+
+    /// The plan around what a context of `context` positions takes.
+    fn place(
+        &self,
+        gpu_layers: Option<usize>,
+        cpu_experts: usize,
+        context: usize,
+        (kv, activations, work): (usize, usize, usize),
+        total: usize,
+    ) -> MemoryPlan {
         let layers = self.config.layers.len();
         let n_gpu_layers = gpu_layers.map_or(layers, |n| n.min(layers));
         let n_cpu_experts = cpu_experts.min(layers).max(layers - n_gpu_layers);
@@ -209,12 +221,11 @@ impl Needs {
             }
             placement.push(&matrix.name, *bytes);
         }
-        let (kv, activations, work) = self.context(sizes);
         MemoryPlan {
             layers,
             n_gpu_layers,
             n_cpu_experts,
-            context: sizes.context,
+            context,
             weights,
             slots: placement.slots() * placement.slot_bytes(),
             kv,
@@ -278,11 +289,13 @@ impl Needs {
             self.plan(gpu_layers, cpu_experts, sizes, room.total).fits(room)
         };
         let (gpu, cpu) = (params.n_gpu_layers, params.n_cpu_experts);
+        let asked_for = self.context(sizes);
+        let placed = |gpu, cpu| self.place(gpu, cpu, sizes.context, asked_for, room.total).fits(room);
         let mut would = Vec::new();
-        if let Some(n) = (0..layers).rev().find(|&n| fits(Some(n), cpu, sizes)) {
+        if let Some(n) = (0..layers).rev().find(|&n| placed(Some(n), cpu)) {
             would.push(format!("n_gpu_layers {n}"));
         }
-        if let Some(n) = (1..=layers).find(|&n| fits(gpu, n, sizes)) {
+        if let Some(n) = (1..=layers).find(|&n| placed(gpu, n)) {
             would.push(format!("n_cpu_experts {n}"));
         }
         let context = |context| SessionSizes { context, chunk: sizes.chunk.min(context), ..*sizes };

@@ -211,3 +211,17 @@ fn wishes_are_cut_to_the_model() {
         assert_eq!(plan.slots, 2 * plan.placement.slot_bytes());
     }
 }
+
+/// Work space is that of the worst length up to the longest, so a longer context never takes less of it: without that, the
+/// search for the longest that fits would not find it.
+#[test]
+fn longer_contexts_take_more() {
+    let needs = needs("Q4_K_M");
+    let of = |context| needs.context(&SessionSizes { context, chunk: 256, kv: KvType::F16 });
+    let mut before = of(256);
+    for context in (512..=16_384).step_by(256).chain([65_536, 131_072, 262_144]) {
+        let (kv, activations, work) = of(context);
+        assert!(kv >= before.0 && activations >= before.1 && work >= before.2, "{context}");
+        before = (kv, activations, work);
+    }
+}

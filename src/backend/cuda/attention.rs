@@ -37,21 +37,15 @@ fn kernel_shape(s: &AttentionShape, cache: &KvLayer<Kv>) -> Result<Shape> {
 }
 
 /// Bytes of what splits leave, at most, for up to `rows` rows over up to `seen` positions; `exact`: of the f32 kernel.
-/// Tensor-core kernels do not split more the more there is to see, so lengths in steps of a tenth stand for all.
 pub fn work_bytes(rows: usize, (heads, kv_heads, dim): (usize, usize, usize), seen: usize, device: Limits) -> usize {
     let vectors = |rows: usize| rows * (heads / kv_heads);
-    let lengths = std::iter::successors(Some(seen.max(1)), |n| (*n > 64).then_some(n * 10 / 11));
-    let lengths: Vec<usize> = lengths.collect();
     let tiles = |rows: usize, seen: usize| {
-        let cut = grid::attention_tiles(vectors(rows), kv_heads, dim, seen, (device.processors, device.shared));
-        Some(cut.ok()??.grid.blocks[2] as usize)
+        grid::most_tile_splits(vectors(rows), kv_heads, dim, seen, (device.processors, device.shared))
     };
-    let tiled = !device.exact && tiles(rows, seen).is_some();
+    let tiled = !device.exact && tiles(rows, 1).is_some();
     let splits = |rows: usize| {
-        if tiled {
-            return lengths.iter().filter_map(|&seen| tiles(rows, seen)).max().unwrap_or(1);
-        }
-        grid::most_splits(vectors(rows), kv_heads, seen, device.processors)
+        let tiles = if tiled { tiles(rows, seen) } else { None };
+        tiles.unwrap_or_else(|| grid::most_splits(vectors(rows), kv_heads, seen, device.processors))
     };
     // Rows count in blocks of vectors: those that fill their blocks take the most.
     let of = |rows: usize| match splits(rows) {

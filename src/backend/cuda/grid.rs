@@ -236,25 +236,63 @@ pub fn attention_tiles(
     seen: usize,
     (processors, shared): (usize, usize),
 ) -> Result<Option<AttentionTiles>> {
-    let fits = |v: &&Variant| dim <= v.dim && v.shared() <= shared;
-    let Some(variant) = VARIANTS.iter().find(fits).filter(|_| dim.is_multiple_of(8)).copied() else {
-        return Ok(None);
-    };
-    let per_processor = ((shared + SHARED_RESERVED) / (variant.shared() + SHARED_RESERVED)).clamp(1, variant.blocks);
-    let (blocks, slots) = (vectors.div_ceil(TILE_VECTORS) * kv_heads, processors.max(1) * per_processor);
-    // A block begins at a multiple of its tile, up to a tile before what it sees.
-    let seen = seen + variant.positions - 1;
-    let per_split = |splits: usize| seen.div_ceil(splits).next_multiple_of(variant.positions);
-    let cost = |splits: usize| {
-        let waves = (blocks * splits).div_ceil(slots);
-        waves * (per_split(splits) + START + if splits > 1 { MERGE } else { 0 })
-    };
-    let least = (1..=MOST_SPLITS).map(cost).min().unwrap_or(0);
-    // The fewest within 3 % of the best: what splits leave takes memory.
-    let splits = (1..MOST_SPLITS).find(|&splits| cost(splits) <= least + least / 32).unwrap_or(MOST_SPLITS);
-    let per_split = per_split(splits);
-    let blocks = [vectors.div_ceil(TILE_VECTORS), kv_heads, seen.div_ceil(per_split)];
+    let Some(variant) = variant(dim, shared) else { return Ok(None) };
+    let waves = waves(&variant, vectors.div_ceil(TILE_VECTORS) * kv_heads, (processors, shared));
+    let tiles = tiles_seen(&variant, seen);
+    let each = std::array::from_fn(|i| tiles.div_ceil(i + 1));
+    let splits = splits(&waves, &each, tiles, variant.positions);
+    let blocks = [vectors.div_ceil(TILE_VECTORS), kv_heads, splits];
+    let per_split = tiles.div_ceil(splits) * variant.positions;
     Ok(Some(AttentionTiles { variant, grid: grid("attention", blocks, 256, variant.shared())?, per_split }))
+}
+
+/// The best variant for heads of `dim` numbers and blocks of `shared` bytes, if one takes them.
+fn variant(dim: usize, shared: usize) -> Option<Variant> {
+    let fits = |v: &&Variant| dim <= v.dim && v.shared() <= shared;
+    VARIANTS.iter().find(fits).filter(|_| dim.is_multiple_of(8)).copied()
+}
+
+/// Tiles of positions that a block which sees `seen` may touch: it begins at a multiple of its tile.
+fn tiles_seen(variant: &Variant, seen: usize) -> usize {
+    (seen + variant.positions - 1).div_ceil(variant.positions)
+}
+
+/// How often a processor begins a block, for 1, 2 and more splits of `blocks` blocks.
+fn waves(variant: &Variant, blocks: usize, (processors, shared): (usize, usize)) -> [usize; MOST_SPLITS] {
+    let per_processor = ((shared + SHARED_RESERVED) / (variant.shared() + SHARED_RESERVED)).clamp(1, variant.blocks);
+    std::array::from_fn(|i| (blocks * (i + 1)).div_ceil(processors.max(1) * per_processor))
+}
+
+/// The splits that are not empty, for blocks that walk over `tiles` of `positions`; `each`: how many tiles there are in each of
+/// 1, 2 and more splits.
+fn splits(waves: &[usize; MOST_SPLITS], each: &[usize; MOST_SPLITS], tiles: usize, positions: usize) -> usize {
+    let cost = |i: usize| waves[i] * (each[i] * positions + START + if i > 0 { MERGE } else { 0 });
+    let least = (0..MOST_SPLITS).map(cost).min().unwrap_or(0);
+    // The fewest within 3 % of the best: what splits leave takes memory.
+    let fewest = (0..MOST_SPLITS).find(|&i| cost(i) <= least + least / 32).unwrap_or(MOST_SPLITS - 1);
+    tiles.div_ceil(each[fewest])
+}
+
+/// The most splits of [`attention_tiles`] over up to `seen` positions; `None` as there. How many there are goes up and down
+/// with the positions, so every number of tiles is tried.
+pub fn most_tile_splits(
+    vectors: usize,
+    kv_heads: usize,
+    dim: usize,
+    seen: usize,
+    device: (usize, usize),
+) -> Option<usize> {
+    let variant = variant(dim, device.1)?;
+    let waves = waves(&variant, vectors.div_ceil(TILE_VECTORS) * kv_heads, device);
+    let (mut each, mut left) = ([0; MOST_SPLITS], [0; MOST_SPLITS]); // ceil(tiles / (i + 1)) without a division
+    let of = |tiles: usize| {
+        for (i, (each, left)) in each.iter_mut().zip(&mut left).enumerate() {
+            let full = *left == 0;
+            (*each, *left) = (*each + usize::from(full), if full { i } else { *left - 1 });
+        }
+        splits(&waves, &each, tiles, variant.positions)
+    };
+    (1..=tiles_seen(&variant, seen.max(1))).map(of).max()
 }
 
 #[cfg(test)]
@@ -363,6 +401,28 @@ mod tests {
                 assert!((splits - 1) * cut.per_split < seen + tile - 1, "{seen}: {cut:?}");
             }
         }
+    }
+
+    /// The most splits are those of the length that has them, each length tried; and that is not the longest one, or not
+    /// always, so a plan cannot ask for the longest alone.
+    #[test]
+    fn most_splits_are_those_of_some_length() {
+        let mut fell = false;
+        for (vectors, kv_heads, dim) in [(512, 8, 256), (2048, 2, 512), (8, 2, 512), (64, 1, 128)] {
+            for device in DEVICES {
+                let mut most = 0;
+                for seen in 1..5000 {
+                    let splits = attention_tiles(vectors, kv_heads, dim, seen, device).unwrap().unwrap().grid.blocks[2];
+                    fell |= (splits as usize) < most;
+                    most = most.max(splits as usize);
+                    if seen % 97 == 0 || seen == 1 {
+                        assert_eq!(most_tile_splits(vectors, kv_heads, dim, seen, device), Some(most), "{seen}");
+                    }
+                }
+            }
+        }
+        assert!(fell, "splits never fell: the longest length would do");
+        assert_eq!(most_tile_splits(64, 1, 12, 100, DEVICES[0]), None);
     }
 
     /// What the rule gives for the real shapes on an H100: a canvas, and a single row.
