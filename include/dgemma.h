@@ -47,7 +47,9 @@
  * Structs may grow. Options (dgemma_*_params) are filled by their init function, which is told their size; reports
  * (dgemma_*_info, dgemma_memory, dgemma_perf, dgemma_step) have struct_size set by you before the call. A program compiled with an older
  * header gets what it knows, and the defaults for the rest. A program compiled with a newer one may leave what this
- * library does not know at zero, and is refused otherwise; such fields of reports are zero.
+ * library does not know at zero, and is refused otherwise; such fields of reports are zero. Structs without struct_size
+ * (dgemma_generation, dgemma_logit_bias, dgemma_candidate) stay as they are: an old program could not say how much of a
+ * larger one it has room for, and the last two are elements of arrays. What they lack goes into structs that grow.
  *
  * Errors. The text of a failure waits in dgemma_last_error(), per thread. Where the thread of a call is not yours to come
  * back to (goroutines, worker pools), read it in the same foreign call; or take the text from where it follows the call:
@@ -412,7 +414,8 @@ enum dgemma_stop_reason
    */
   DGEMMA_STOP_REASON_CONTEXT_FULL = 2,
   /**
-   * A callback or a dgemma_canceller asked to stop; complete canvases were delivered.
+   * A callback or a dgemma_canceller asked to stop; complete canvases were delivered. So it is for a callback that stops on
+   * the last canvas, whatever else would have ended the text there.
    */
   DGEMMA_STOP_REASON_CANCELLED = 3,
 };
@@ -926,7 +929,8 @@ typedef struct dgemma_generate_params {
 } dgemma_generate_params;
 
 /**
- * How a generation went. Durations are in seconds.
+ * How a generation went. Durations are in seconds. Written as a whole, without struct_size, so that it stays as it is;
+ * what else there may once be to say about a generation goes into dgemma_perf, which grows.
  */
 typedef struct dgemma_generation {
   /**

@@ -142,6 +142,27 @@ fn a_cancel_from_another_thread_ends_a_generation_and_keeps_its_blocks() {
     assert_ne!(next.stop, StopReason::Cancelled);
 }
 
+/// The last canvas ends the text anyway; a callback that stops there is told of its stop all the same.
+#[test]
+fn a_stop_at_the_last_canvas_is_reported_as_one() {
+    let model = load(&micro(), BackendKind::Cpu);
+    let params = GenerateParams { ignore_eog: true, ..GenerateParams::new(&model) };
+    let run = |flow: ControlFlow<()>| {
+        let mut context = context(&model, 0);
+        context.set_tokens(&prompt()).unwrap();
+        let result = context.generate(&params, |event| match event {
+            Event::Commit { .. } => flow,
+            _ => ControlFlow::Continue(()),
+        });
+        let result = result.unwrap();
+        (result.stop, result.tokens, context.tokens().len())
+    };
+    let (whole, stopped) = (run(ControlFlow::Continue(())), run(ControlFlow::Break(())));
+    assert_eq!((whole.0, stopped.0), (StopReason::MaxTokens, StopReason::Cancelled));
+    assert_eq!((&whole.1, whole.2), (&stopped.1, stopped.2), "the block is kept");
+    assert_eq!(whole.1.len(), params.max_tokens);
+}
+
 #[test]
 fn limits_are_kept_and_named() {
     let model = load(&micro(), BackendKind::Cpu);

@@ -80,6 +80,7 @@ func TestStopReasons(t *testing.T) {
 		{GenerateOptions{MaxTokens: 200, IgnoreEnd: true, ContextSize: 100}, StopContextFull, 64},
 		{GenerateOptions{MaxTokens: 200, IgnoreEnd: true, ContextSize: 100, AdaptiveLastCanvas: true}, StopContextFull, 75},
 		{GenerateOptions{MaxTokens: 200, IgnoreEnd: true, OnText: func(string) error { return Stop }}, StopCancelled, 32},
+		{GenerateOptions{OnText: func(string) error { return Stop }}, StopCancelled, 2}, // on the answer's last canvas
 	} {
 		g := must[Generation](t)(tiny().Generate(background, question, &c.options))
 		if g.StopReason != c.want || len(g.Tokens) != c.tokens {

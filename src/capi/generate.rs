@@ -10,13 +10,14 @@ use super::params::{
 };
 use super::status::{dgemma_status, dgemma_stop_reason};
 use super::step::{Flags, step};
-use crate::engine::{Context, ContextParams, Event, Generation, Model, StepInfo};
+use crate::engine::{Context, ContextParams, Event, Generation, Model, StepInfo, StopReason};
 use crate::error::Result;
 use crate::tokenizer::StreamDecoder;
 use std::ffi::c_char;
 use std::ops::ControlFlow;
 
-/// How a generation went. Durations are in seconds.
+/// How a generation went. Durations are in seconds. Written as a whole, without struct_size, so that it stays as it is;
+/// what else there may once be to say about a generation goes into dgemma_perf, which grows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct dgemma_generation {
@@ -125,18 +126,21 @@ unsafe fn generate(
     let mut hearer = Hearer { p, decoder: StreamDecoder::new(p.flags & DGEMMA_GENERATE_SHOW_SPECIAL != 0) };
     let mut failure = None;
     let mut noise = HeardNoise::new(context.noise(params.sampler.seed), &model, p.on_noise, p.user_data);
-    let generation = context.generate_with_noise(&params, &mut noise, |event| match hearer.hear(&model, event) {
-        Ok(flow) => flow,
-        Err(e) => {
-            failure = Some(e);
-            ControlFlow::Break(())
-        }
-    })?;
+    let mut generation =
+        context.generate_with_noise(&params, &mut noise, |event| match hearer.hear(&model, event) {
+            Ok(flow) => flow,
+            Err(e) => {
+                failure = Some(e);
+                ControlFlow::Break(())
+            }
+        })?;
     if let Some(e) = failure {
         return Err(e);
     }
     let rest = hearer.decoder.finish();
-    let _ = hearer.deliver(p.on_text, rest); // nothing is left to stop
+    if hearer.deliver(p.on_text, rest).is_break() {
+        generation.stop = StopReason::Cancelled; // nothing is left to stop, but it was asked for
+    }
     if !out.is_null() {
         // SAFETY: not NULL, and writable by the caller's promise.
         unsafe { out.write(report(&generation, before)) };

@@ -70,7 +70,8 @@ pub enum dgemma_stop_reason {
     MaxTokens = 1,
     /// No further canvas fits into the context.
     ContextFull = 2,
-    /// A callback or a dgemma_canceller asked to stop; complete canvases were delivered.
+    /// A callback or a dgemma_canceller asked to stop; complete canvases were delivered. So it is for a callback that stops on
+    /// the last canvas, whatever else would have ended the text there.
     Cancelled = 3,
 }
 

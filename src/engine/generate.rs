@@ -80,7 +80,8 @@ pub enum StopReason {
     MaxTokens,
     /// No further canvas fits into the context.
     ContextFull,
-    /// The callback or another thread asked to stop; complete blocks are kept.
+    /// The callback or another thread asked to stop; complete blocks are kept. A callback that stops on the last block is
+    /// told so as well, whatever else would have ended the text there.
     Cancelled,
 }
 
@@ -227,8 +228,8 @@ fn commit(
     out.tokens.extend_from_slice(&draft[..text]);
     out.perf.first_canvas.get_or_insert_with(|| begin.elapsed());
     let event = Event::Commit { block: block.index(), tokens: &draft[..text] };
-    if on_event(event).is_break() && stop.is_none() {
-        return Err(Error::Cancelled);
+    if on_event(event).is_break() {
+        return Err(Error::Cancelled); // also on the last canvas: who asked for a stop is told of it
     }
     Ok(stop)
 }

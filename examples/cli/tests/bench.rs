@@ -24,9 +24,7 @@ fn check_pass(name: &str, pass: &Value, head: bool) {
     for phase in ["attention projections", "attention", "dense", "router", "experts"] {
         let phase = &phases[phase];
         assert!(f64(&phase["ms"]) > 0.0 && f64(&phase["gflop"]) > 0.0, "{name}: {phase}");
-        // A ceiling is a ceiling; what the clock resolves of these small phases is worth some percent.
-        let share = f64(&phase["share_of_peak"]);
-        assert!(share > 0.0 && share < 1.1, "{name}: {phase}");
+        assert!(f64(&phase["share_of_peak"]) > 0.0, "{name}: {phase}");
     }
     assert_eq!(phases["head"].get("gflop").is_some(), head, "{name}");
     let touched = f64(&pass["experts_touched"]);
@@ -34,14 +32,45 @@ fn check_pass(name: &str, pass: &Value, head: bool) {
     assert!(f64(&pass["rows_of_largest_expert"]) >= f64(&pass["rows_per_expert"]), "{name}");
 }
 
+/// What holds between two times that were measured one after the other, unless something else had the processor for one of
+/// them: the first of these that does not hold.
+fn times_disagree(json: &Value) -> Option<String> {
+    let ceilings = json["ceilings"].as_object().unwrap().iter().filter(|(_, ceiling)| !ceiling.is_null());
+    let ceilings = ceilings.map(|(name, ceiling)| {
+        let (one, all) = (f64(&ceiling["one_thread"]), f64(&ceiling["all_threads"]));
+        (all < 3.0 * one, format!("{name}: {ceiling}"))
+    });
+    let passes = ["prefill", "first_step", "step"].map(|name| (name, json[name]["phases"].as_object().unwrap()));
+    let phases = passes.iter().flat_map(|(name, phases)| phases.values().map(move |phase| (name, phase)));
+    // A ceiling is a ceiling; what the clock resolves of these small phases is worth some percent.
+    let shares =
+        phases.filter_map(|(name, phase)| Some((phase["share_of_peak"].as_f64()? < 1.1, format!("{name}: {phase}"))));
+    let load = &json["load"];
+    let load =
+        (f64(&load["tokenizer_ms"]) < f64(&load["total_ms"]) && f64(&load["total_ms"]) < 2000.0, load.to_string());
+    ceilings.chain(shares).chain([load]).find(|(holds, _)| !holds).map(|(_, what)| what)
+}
+
+/// On a busy machine one run in many has a time that says nothing; none in five would be a mistake of the program.
 #[test]
 fn the_numbers_of_the_built_in_model_are_plausible() {
-    let run = good(&["bench", "--json", "--steps", "3", "--generations", "2", "--threads", "2"]);
-    let json: Value = serde_json::from_str(&run.out).unwrap();
+    let mut wrong = Vec::new();
+    while wrong.len() < 5 {
+        let run = good(&["bench", "--json", "--steps", "3", "--generations", "2", "--threads", "2"]);
+        let json: Value = serde_json::from_str(&run.out).unwrap();
+        check_built_in(&json);
+        match times_disagree(&json) {
+            Some(what) => wrong.push(what),
+            None => return,
+        }
+    }
+    panic!("in five runs: {wrong:#?}");
+}
+
+fn check_built_in(json: &Value) {
     let ceilings = json["ceilings"].as_object().unwrap();
     for (name, ceiling) in ceilings.iter().filter(|(_, ceiling)| !ceiling.is_null()) {
-        let (one, all) = (f64(&ceiling["one_thread"]), f64(&ceiling["all_threads"]));
-        assert!(one > 0.5 && all > 0.5 && all < 3.0 * one, "{name}: {ceiling}");
+        assert!(f64(&ceiling["one_thread"]) > 0.5 && f64(&ceiling["all_threads"]) > 0.5, "{name}: {ceiling}");
     }
     assert_eq!((&json["model"]["vocab"], &json["run"]["threads"]), (&Value::from(512), &Value::from(2)));
     check_pass("prefill", &json["prefill"], false);
@@ -57,8 +86,6 @@ fn the_numbers_of_the_built_in_model_are_plausible() {
     for key in ["steps_per_canvas", "tokens_per_step", "tokens_per_second", "first_canvas_ms"] {
         assert!(f64(&generation[key]) > 0.0, "{key}: {generation}");
     }
-    let load = &json["load"];
-    assert!(f64(&load["tokenizer_ms"]) < f64(&load["total_ms"]) && f64(&load["total_ms"]) < 2000.0, "{load}");
     if cfg!(target_os = "linux") {
         let memory = &json["memory"];
         assert!(f64(&memory["peak_bytes"]) > f64(&memory["file_bytes"]), "{memory}");

@@ -66,6 +66,25 @@ static void stopped_by(dgemma_generate_params *p, int answer) {
     dgemma_context_free(copy);
 }
 
+/* An answer's last canvas ends it anyway; a callback that stops there is told that it did, and the canvas stays. */
+static void stopped_at_the_end(void) {
+    struct stopper stopper = {.answer = 1};
+    dgemma_generate_params p;
+    dgemma_generation result;
+    OK(dgemma_generate_params_init(&p, sizeof p));
+    p.user_data = &stopper;
+    for (int which = 0; which < 3; which++) {
+        p.on_text = which == 0 ? stop_text : NULL;
+        p.on_tokens = which == 1 ? stop_tokens : NULL;
+        p.max_tokens = which == 2; /* the limit, in place of the model's own end */
+        if (which == 2) p.on_text = stop_text;
+        stopper.calls = 0;
+        OK(dgemma_generate(on.model, on.given.prompt, &p, &result));
+        CHECK(stopper.calls == 1 && result.stop_reason == DGEMMA_STOP_REASON_CANCELLED);
+        CHECK(result.blocks == 1 && result.tokens == (which == 2 ? 1 : 2));
+    }
+}
+
 static void generations(void) {
     dgemma_generate_params fresh, p;
     dgemma_sampler_params eager; /* every draft is early text */
@@ -196,6 +215,7 @@ static void freed(void) {
 
 void stop_rows(void) {
     generations();
+    stopped_at_the_end();
     other_calls();
     cancelled();
     freed();
