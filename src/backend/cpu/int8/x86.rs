@@ -49,7 +49,13 @@ macro_rules! row_groups {
     }};
     (@call $kernel:ident, $size:literal, [$($constant:literal),*], $panel:expr, $job:expr, $i:ident, $walk:ident,
      $last:expr) => {
-        $kernel::<$size, $($constant),*>($panel, std::array::from_fn(|r| row($job, $i + r)), $walk, $last)
+        {
+            let mut rows = [Row { x: std::ptr::null(), out: std::ptr::null_mut() }; $size];
+            for (r, at) in rows.iter_mut().enumerate() {
+                *at = row($job, $i + r);
+            }
+            $kernel::<$size, $($constant),*>($panel, rows, $walk, $last)
+        }
     };
 }
 
@@ -60,8 +66,10 @@ pub unsafe fn product_vnni(panels: &[Panel], job: &Job) {
     let mask = |first: usize| ((1u32 << job.width.saturating_sub(first).min(PANEL)) - 1) as u16;
     macro_rules! run {
         ($panels:literal, $groups:literal, $mins:literal) => {{
-            let lines: [*const Line; $panels] = std::array::from_fn(|p| panels[p].lines.as_ptr());
-            let masks: [u16; $panels] = std::array::from_fn(|p| mask(p * PANEL));
+            let (mut lines, mut masks) = ([std::ptr::null(); $panels], [0; $panels]);
+            for p in 0..$panels {
+                (lines[p], masks[p]) = (panels[p].lines.as_ptr(), mask(p * PANEL));
+            }
             row_groups!(vnni, VNNI_ROWS, [1, 2, 3, 4, 5, 6], [$panels, $groups, $mins], lines, job, masks)
         }};
     }
@@ -98,19 +106,26 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
         walk.prefetch(block);
         // SAFETY: this record of the panels and of each row.
         unsafe {
-            let lines: [*const Line; PANELS] = std::array::from_fn(|p| panels[p].add(block * record));
-            let x: [*const i32; ROWS] = std::array::from_fn(|r| rows[r].x.add(block * (FIXED + GROUPS)));
-            let load = |p: usize, i: usize| _mm512_load_si512(lines[p].add(i).cast());
-            let float = |p: usize, i: usize| _mm512_load_ps(lines[p].add(i).cast());
+            let (mut lines, mut x) = (panels, [std::ptr::null(); ROWS]);
+            for p in 0..PANELS {
+                lines[p] = panels[p].add(block * record);
+            }
+            for r in 0..ROWS {
+                x[r] = rows[r].x.add(block * (FIXED + GROUPS));
+            }
+            let mut scaled = [[_mm512_setzero_ps(); PANELS]; ROWS];
             for g in 0..GROUPS {
                 let mut dots = [[_mm512_setzero_si512(); PANELS]; ROWS];
                 if !MINS {
                     for r in 0..ROWS {
-                        dots[r] = [_mm512_set1_epi32(*x[r].add(FIXED + g)); PANELS];
+                        dots[r] = [first(_mm512_set1_epi32(*x[r].add(FIXED + g))); PANELS];
                     }
                 }
                 for i in g * 8 / GROUPS..(g + 1) * 8 / GROUPS {
-                    let w: [__m512i; PANELS] = std::array::from_fn(|p| load(p, i));
+                    let mut w = [_mm512_setzero_si512(); PANELS];
+                    for p in 0..PANELS {
+                        w[p] = _mm512_load_si512(lines[p].add(i).cast());
+                    }
                     for r in 0..ROWS {
                         let q = _mm512_set1_epi32(*x[r].add(i));
                         for p in 0..PANELS {
@@ -119,14 +134,22 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
                     }
                 }
                 for p in 0..PANELS {
-                    let scale = float(p, CODE_LINES + g);
+                    let scale = _mm512_load_ps(lines[p].add(CODE_LINES + g).cast());
                     for r in 0..ROWS {
+                        let dot = _mm512_cvtepi32_ps(dots[r][p]);
+                        if GROUPS == 2 && g == 0 {
+                            scaled[r][p] = then(_mm512_mul_ps(dot, scale));
+                            continue;
+                        }
                         let dx = _mm512_set1_ps(f32::from_bits(*x[r].add(COLS / 4) as u32));
-                        sums[r][p] =
-                            _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r][p]), _mm512_mul_ps(scale, dx), sums[r][p]);
+                        sums[r][p] = then(if GROUPS == 2 {
+                            _mm512_fmadd_ps(_mm512_fmadd_ps(dot, scale, scaled[r][p]), dx, sums[r][p])
+                        } else {
+                            _mm512_fmadd_ps(dot, _mm512_mul_ps(scale, dx), sums[r][p])
+                        });
                     }
                     if MINS {
-                        let min = float(p, CODE_LINES + GROUPS + g);
+                        let min = _mm512_load_ps(lines[p].add(CODE_LINES + GROUPS + g).cast());
                         for r in 0..ROWS {
                             let sum = _mm512_set1_ps(f32::from_bits(*x[r].add(FIXED + g) as u32));
                             sums[r][p] = _mm512_fnmadd_ps(min, sum, sums[r][p]);
@@ -142,6 +165,24 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
             unsafe { _mm512_mask_storeu_ps(row.out.wrapping_add(p * PANEL), masks[p], sum) };
         }
     }
+}
+
+/// `x`, before whatever passes through here later.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn first(mut x: __m512i) -> __m512i {
+    // SAFETY: no instruction at all.
+    unsafe { std::arch::asm!("/* {0} */", inout(zmm_reg) x, options(nomem, nostack, preserves_flags)) };
+    x
+}
+
+/// `x`, before whatever passes through here later.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn then(mut x: __m512) -> __m512 {
+    // SAFETY: no instruction at all.
+    unsafe { std::arch::asm!("/* {0} */", inout(zmm_reg) x, options(nomem, nostack, preserves_flags)) };
+    x
 }
 
 /// # Safety
@@ -204,7 +245,10 @@ unsafe fn avx2<const ROWS: usize, const GROUPS: usize, const MINS: bool, const A
             unsafe {
                 let lines = panel.lines.as_ptr().add(block * record);
                 let at = |i: usize| lines.add(i).cast::<u32>().add(8 * half);
-                let x: [*const i32; ROWS] = std::array::from_fn(|r| rows[r].x.add(block * (FIXED + GROUPS)));
+                let mut x = [std::ptr::null(); ROWS];
+                for r in 0..ROWS {
+                    x[r] = rows[r].x.add(block * (FIXED + GROUPS));
+                }
                 for g in 0..GROUPS {
                     let mut dots = [_mm256_setzero_si256(); ROWS];
                     if !MINS && ADDS != 0 {
