@@ -27,7 +27,7 @@ pub fn logits(
 ) -> Result<()> {
     super::matmul::matmul(level, RowRange::new(table, 0, table.rows), x, rows, out)?;
     if let Some(cap) = cap {
-        rows_mut(&mut out[..rows * table.rows], table.rows, 16, |_, row| math::softcap(level, row, cap));
+        rows_mut(&mut out[..rows * table.rows], table.rows, 16, |_, row| math::softcap(level, row, cap, 1.0));
     }
     Ok(())
 }

@@ -237,10 +237,11 @@ pub unsafe fn run_logits(
 
 /// Soft cap, temperature and bias for the logits of tokens `first..`.
 fn temper(level: CpuLevel, logits: &mut [f32], first: usize, params: &HeadParams) {
-    if let Some(cap) = params.softcap {
-        math::softcap(level, logits, cap);
+    let factor = 1.0 / params.temperature;
+    match params.softcap {
+        Some(cap) => math::softcap(level, logits, cap, factor),
+        None => math::scale(level, logits, factor),
     }
-    math::scale(level, logits, 1.0 / params.temperature);
     let from = params.bias.partition_point(|&(token, _)| (token as usize) < first);
     let end = first + logits.len();
     for &(token, bias) in params.bias[from..].iter().take_while(|&&(token, _)| (token as usize) < end) {

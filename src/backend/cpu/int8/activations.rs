@@ -123,6 +123,10 @@ leveled! {
     }
 }
 
+/// 1.5 * 2^23: adding it rounds to the nearest integer, ties to even, whose low bits are then the number's. A conversion
+/// would look for what does not fit into an integer, one element at a time.
+const ROUND: f32 = 12_582_912.0;
+
 #[inline(always)]
 fn round_into<const GROUPS: usize, const WORDS: usize>(x: &[f32], offset: Option<i32>, records: &mut [i32]) {
     for (x, record) in x.as_chunks::<COLS>().0.iter().zip(records.as_chunks_mut::<WORDS>().0) {
@@ -131,20 +135,16 @@ fn round_into<const GROUPS: usize, const WORDS: usize>(x: &[f32], offset: Option
         let scale = largest / 127.0;
         // Below that, the reciprocal is no number, and what there is vanishes beside everything else.
         let inverse = if largest > 1e-35 { 127.0 / largest } else { 0.0 };
-        let mut q = [0i32; COLS];
-        for j in 0..COLS {
-            q[j] = (x[j] * inverse).round_ties_even() as i32;
-        }
         let mut bytes = [0u8; COLS];
         for j in 0..COLS {
-            bytes[j] = q[j] as u8;
+            bytes[j] = (x[j] * inverse + ROUND).to_bits() as u8;
         }
         for (word, bytes) in record.iter_mut().zip(bytes.as_chunks::<4>().0) {
             *word = i32::from_le_bytes(*bytes);
         }
         record[FIXED - 1] = scale.to_bits() as i32;
         for g in 0..GROUPS {
-            let sum: i32 = q[g * (COLS / GROUPS)..][..COLS / GROUPS].iter().sum();
+            let sum: i32 = bytes[g * (COLS / GROUPS)..][..COLS / GROUPS].iter().map(|&q| i32::from(q as i8)).sum();
             record[FIXED + g] = match offset {
                 Some(offset) => -offset * sum,
                 None => (scale * sum as f32).to_bits() as i32,
