@@ -1,6 +1,6 @@
 //! Groups of operations that a device may do at once, made of the single ones. A backend that fuses them gives the same bits.
 
-use super::{Backend, KvType};
+use super::{Backend, ExpertWeights, KvType};
 use crate::error::Result;
 
 /// A norm whose result is the input of products.
@@ -55,6 +55,19 @@ pub fn rms_norm_matmuls<B: Backend>(
 ) -> Result<()> {
     b.rms_norm(norm.x, Some(norm.weight), norm.rows, norm.dim, norm.eps, normed)?;
     products.iter_mut().try_for_each(|(weight, out)| b.matmul(weight, normed, norm.rows, out))
+}
+
+/// See [`Backend::rms_norm_experts`].
+pub fn rms_norm_experts<B: Backend>(
+    b: &B,
+    norm: Norm<B>,
+    normed: &mut B::Buffer,
+    weights: ExpertWeights<B::Weight>,
+    routes: &mut B::Routes,
+    out: &mut B::Buffer,
+) -> Result<()> {
+    b.rms_norm(norm.x, Some(norm.weight), norm.rows, norm.dim, norm.eps, normed)?;
+    b.experts(weights, normed, norm.rows, routes, out)
 }
 
 /// See [`Backend::norm_heads`].

@@ -412,6 +412,18 @@ pub trait Backend: Send + Sync + Sized + 'static {
         out: &mut Self::Buffer,
     ) -> Result<()>;
 
+    /// `normed = rms_norm(x)`, then [`Backend::experts`] of it; `normed` as in [`Backend::rms_norm_matmuls`].
+    fn rms_norm_experts(
+        &self,
+        norm: fused::Norm<Self>,
+        normed: &mut Self::Buffer,
+        weights: ExpertWeights<Self::Weight>,
+        routes: &mut Self::Routes,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        fused::rms_norm_experts(self, norm, normed, weights, routes, out)
+    }
+
     /// Soft-capped logits of `rows` rows, to the host: x `[rows, hidden]`, table `[vocab, hidden]`, out `[rows, vocab]`.
     fn logits(
         &self,

@@ -259,8 +259,6 @@ fn feed_forward<B: Backend>(b: &B, w: &Weights<B>, l: &LayerWeights<B>, s: &mut 
     if !B::DEFERRED || s.watch.wait.is_some() {
         s.watch.phases.note_experts(b.expert_load(&s.routes));
     }
-    b.rms_norm(&s.x, Some(&l.pre_ffw_2), rows, h, eps, &mut s.normed)?;
-    s.watch.lap(Phase::Other);
     let up = l.experts.split_up.as_ref().map_or((&l.experts.gate, c.expert_ffn), |up| (up, 0));
     let experts = ExpertWeights {
         gate: (&l.experts.gate, 0),
@@ -270,7 +268,8 @@ fn feed_forward<B: Backend>(b: &B, w: &Weights<B>, l: &LayerWeights<B>, s: &mut 
         ffn: c.expert_ffn,
         hidden: h,
     };
-    b.experts(experts, &s.normed, rows, &mut s.routes, &mut s.branch)?;
+    let norm = Norm { x: &s.x, weight: &l.pre_ffw_2, rows, dim: h, eps };
+    b.rms_norm_experts(norm, &mut s.normed, experts, &mut s.routes, &mut s.branch)?;
     s.watch.lap(Phase::Experts);
     b.rms_norm_add(&s.branch, &l.post_ffw_2, rows, h, eps, &mut s.dense)?;
     // Both join the stream; the layer's output factor is another one for each kind of rows.

@@ -3,7 +3,7 @@
 use super::device::*;
 use dgemma::backend::cuda::Cuda;
 use dgemma::backend::fused::{self, Heads, Norm};
-use dgemma::backend::{Backend, KvType};
+use dgemma::backend::{Backend, ExpertWeights, KvType};
 use dgemma::quant;
 
 type Buffer = <Cuda as Backend>::Buffer;
@@ -44,6 +44,37 @@ fn norms_go_into_products() {
                 assert_same_bits(&format!("{format} x {k}, exact {exact}"), fused, single);
             }
         }
+    }
+}
+
+/// Experts that round their input in each of the three ways.
+#[test]
+fn norms_go_into_experts() {
+    if !available("norms_go_into_experts") {
+        return;
+    }
+    let (rows, experts, top_k, ffn, hidden) = (5, 4, 2, 32, 96);
+    for (format, exact) in [("Q8_0", false), ("BF16", false), ("F32", false), ("Q4_0", true)] {
+        let mut r = Numbers(15);
+        let (cuda, format) = (open(exact), quant::by_name(format).unwrap());
+        let stack = cuda.weight(r.tensor(format, &[hidden, 2 * ffn, experts])).unwrap();
+        let down = cuda.weight(r.tensor(format, &[ffn, hidden, experts])).unwrap();
+        let weights = ExpertWeights { gate: (&stack, 0), up: (&stack, ffn), down: &down, experts, ffn, hidden };
+        let (logits, scale) = (upload(&cuda, &r.vec(rows * experts)), upload(&cuda, &r.vec(experts)));
+        let (x, weight) = (upload(&cuda, &r.vec(rows * hidden)), upload(&cuda, &r.vec(hidden)));
+        let run = |fuse: bool| {
+            let mut routes = cuda.routes(rows, top_k, ffn, hidden).unwrap();
+            let [mut normed, mut out] = [0; 2].map(|_| cuda.buffer(rows * hidden, "test").unwrap());
+            cuda.route(&logits, &scale, rows, experts, top_k, &mut routes).unwrap();
+            let norm = Norm { x: &x, weight: &weight, rows, dim: hidden, eps: 1e-6 };
+            if fuse {
+                cuda.rms_norm_experts(norm, &mut normed, weights, &mut routes, &mut out).unwrap();
+            } else {
+                fused::rms_norm_experts(&cuda, norm, &mut normed, weights, &mut routes, &mut out).unwrap();
+            }
+            download(&cuda, &out, rows * hidden)
+        };
+        assert_same_bits(&format!("{}, exact {exact}", format.name), &run(true), &run(false));
     }
 }
 

@@ -5,6 +5,7 @@ use super::grid::{self, Operand};
 use super::pack::TILE_ROWS;
 use super::scratch::Room;
 use super::{Buffer, Cuda, Weight, arguments, product};
+use crate::backend::fused::Norm;
 use crate::backend::{ExpertLoad, ExpertWeights};
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -119,6 +120,32 @@ pub fn experts(
     routes: &mut Routes,
     out: &Buffer,
 ) -> Result<()> {
+    let gate = w.gate.0;
+    let records = |room: &mut Room| product::quantize(cuda, room, gate.operand, &x.0, rows, gate.cols, gate.k_tiles());
+    of_records(cuda, w, records, rows, routes, out)
+}
+
+/// The norm's result goes to operand records directly.
+pub fn rms_norm_experts(
+    cuda: &Cuda,
+    norm: &Norm<Cuda>,
+    w: ExpertWeights<Weight>,
+    routes: &mut Routes,
+    out: &Buffer,
+) -> Result<()> {
+    let records = |room: &mut Room| product::rms_norm_records(cuda, room, norm, w.gate.0);
+    of_records(cuda, w, records, norm.rows, routes, out)
+}
+
+/// The experts of what `records` leaves in work space; it gives its address.
+fn of_records(
+    cuda: &Cuda,
+    w: ExpertWeights<Weight>,
+    records: impl FnOnce(&mut Room) -> Result<u64>,
+    rows: usize,
+    routes: &mut Routes,
+    out: &Buffer,
+) -> Result<()> {
     let ((gate, gate_row), (up, up_row), down) = (w.gate, w.up, w.down);
     if gate.layout != up.layout {
         let what = format!("an expert's gate is {}, its up projection {}", gate.layout.name, up.layout.name);
@@ -128,7 +155,7 @@ pub fn experts(
     let offsets = routes.offsets.of(&cuda.device, (w.experts + 1) * 4)?.address(0);
     let (row_of, slot_of) = (routes.row_of.address(0), routes.slot_of.address(0));
     let mut scratch = cuda.scratch();
-    let records = product::quantize(cuda, &mut scratch.operand, gate.operand, &x.0, rows, gate.cols, gate.k_tiles())?;
+    let records = records(&mut scratch.operand)?;
     let (ffn, k_tiles) = (grid::int(w.ffn, "expert width")?, grid::int(gate.k_tiles(), "tiles")?);
     let (gate_tiles, up_tiles) = (grid::int(gate.row_tiles(), "tiles")?, grid::int(up.row_tiles(), "tiles")?);
     let (gate_first, up_first) = (first_tile(gate_row, w.ffn)?, first_tile(up_row, w.ffn)?);

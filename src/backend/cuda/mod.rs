@@ -375,6 +375,17 @@ impl Backend for Cuda {
         experts::experts(self, weights, x, rows, routes, out)
     }
 
+    fn rms_norm_experts(
+        &self,
+        norm: fused::Norm<Self>,
+        _normed: &mut Buffer,
+        weights: ExpertWeights<Weight>,
+        routes: &mut Routes,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        experts::rms_norm_experts(self, &norm, weights, routes, out)
+    }
+
     fn logits(&self, table: &Weight, x: &Buffer, rows: usize, softcap: Option<f32>, out: &mut [f32]) -> Result<()> {
         head::logits(self, table, x, rows, softcap, out)
     }

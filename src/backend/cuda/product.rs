@@ -102,7 +102,7 @@ pub fn rms_norm_matmuls(cuda: &Cuda, norm: &Norm<Cuda>, products: &mut [fused::P
 }
 
 /// Rows of the norm as operand records for `weight`, whose columns are the norm's; their address.
-fn rms_norm_records(cuda: &Cuda, room: &mut Room, norm: &Norm<Cuda>, weight: &Weight) -> Result<u64> {
+pub fn rms_norm_records(cuda: &Cuda, room: &mut Room, norm: &Norm<Cuda>, weight: &Weight) -> Result<u64> {
     let (operand, k_tiles) = (weight.operand, weight.k_tiles());
     let to = room.of(&cuda.device, norm.rows * k_tiles * operand.record_bytes())?.address(0);
     let grid = grid::per_row("rms_norm", norm.rows, NORM_THREADS, NORM_SHARED)?;
