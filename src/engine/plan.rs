@@ -4,7 +4,8 @@
 //! On the device are: the matrices of the layers that stay there, those outside of layers (embedding, head,
 //! self-conditioning) and every vector; two slots for layers that pass through, if any do (`backend/cuda/streamed.rs`); and
 //! for one context its keys and values, its activations, and the work space of operations. On the host, page-locked: the
-//! other layers' matrices, or only those of their experts, and the buffers of the upload.
+//! other layers' matrices, or only those of their experts. While the model is loaded there are buffers of the upload on both
+//! sides; on the device they are gone before the context comes.
 
 use super::{ContextParams, default_kv};
 use crate::backend::KvType;
@@ -88,6 +89,8 @@ pub struct MemoryPlan {
     pub host_weights: usize,
     /// Page-locked buffers, until the model is loaded.
     pub upload: usize,
+    /// The same on the device.
+    pub staging: usize,
     placement: Placement,
 }
 
@@ -109,8 +112,13 @@ impl MemoryPlan {
         Needs::of(file, params.exact, room)?.fitting(params, room)
     }
 
-    /// Bytes of the device's memory, the reserve left out.
+    /// Bytes of the device's memory, the reserve left out: while the model is loaded or, most often, after that.
     pub fn device(&self) -> usize {
+        self.device_loaded().max(self.weights + self.slots + self.staging)
+    }
+
+    /// The same once the model is loaded.
+    pub fn device_loaded(&self) -> usize {
         self.weights + self.slots + self.kv + self.activations + self.work
     }
 
@@ -138,6 +146,7 @@ impl fmt::Display for MemoryPlan {
         line(f, &format!("context of {} tokens", self.context), self.kv)?;
         line(f, "activations", self.activations)?;
         line(f, "work space", self.work)?;
+        line(f, "upload buffers, before these", self.staging)?;
         line(f, "reserve", self.reserve)?;
         line(f, "on the device", self.device() + self.reserve)?;
         line(f, &format!("experts of {} layers, host", self.n_cpu_experts), self.host_weights)?;
@@ -149,11 +158,19 @@ fn gb(bytes: usize) -> f64 {
     bytes as f64 / 1e9
 }
 
+/// Bytes of a matrix's row in the file, and of all of it.
+fn in_file(matrix: &Matrix) -> Option<(usize, usize)> {
+    let [cols, rows, count] = matrix.shape;
+    let row_bytes = matrix.format.row_bytes(cols)?;
+    Some((row_bytes, row_bytes * rows * count))
+}
+
 /// What a model needs, wherever it lies.
 pub(super) struct Needs {
     config: Config,
     matrices: Vec<(Matrix, usize)>, // with their bytes
     vectors: usize,
+    upload: (usize, usize), // page-locked, and on the device
     operand_row: usize,
     limits: Limits,
 }
@@ -161,8 +178,9 @@ pub(super) struct Needs {
 impl Needs {
     /// Of a model with these matrices; an error if a matrix has a format or a size that no kernel takes.
     pub fn new(config: &Config, matrices: Vec<Matrix>, limits: Limits) -> Result<Self> {
-        let mut needs = Needs { config: config.clone(), matrices: Vec::new(), vectors: 0, operand_row: 0, limits };
-        needs.vectors = size_of::<f32>() * vector_numbers(config);
+        let vectors = size_of::<f32>() * vector_numbers(config);
+        let upload = cuda::upload_bytes(matrices.iter().filter_map(in_file));
+        let mut needs = Needs { config: config.clone(), matrices: Vec::new(), vectors, upload, operand_row: 0, limits };
         for matrix in matrices {
             let layout = cuda::layout(&matrix.name, matrix.format)?;
             let [cols, rows, count] = matrix.shape;
@@ -221,6 +239,7 @@ impl Needs {
             }
             placement.push(&matrix.name, *bytes);
         }
+        let (upload, staging) = self.upload;
         MemoryPlan {
             layers,
             n_gpu_layers,
@@ -233,7 +252,8 @@ impl Needs {
             work,
             reserve: MOST_RESERVE.min(total / 16),
             host_weights: placement.groups.iter().sum(),
-            upload: cuda::UPLOAD_BYTES,
+            upload,
+            staging,
             placement,
         }
     }

@@ -58,6 +58,7 @@ fn every_failing_call_comes_back_by_name() {
         "cuDevicePrimaryCtxRetain",
         "cuCtxSetCurrent",
         "cuStreamCreate",
+        "cuStreamWaitEvent",
         "cuStreamSynchronize",
         "cuMemGetInfo_v2",
         "cuMemHostAlloc",

@@ -19,6 +19,8 @@ mod graphs;
 mod models;
 mod offload;
 mod operations;
+mod pack;
+mod packing;
 mod sampler;
 mod skips;
 mod standin;

@@ -2,6 +2,7 @@
 
 use super::common::*;
 use super::device::available_unchecked;
+use dgemma::Error;
 use dgemma::engine::{BackendKind, Context, Event, GenerateParams, Model, ModelParams, Start, StepInfo};
 use dgemma::sampler::{RecordedNoise, StepNoise};
 use dgemma_quantize::convert::{self, Options};
@@ -52,6 +53,30 @@ fn golden_passes_equal_the_reference() {
         check("logits2", &context.canvas_logits(&r.ids("canvas2"), None).unwrap(), &r.f32("logits2"));
         std::fs::remove_file(file).unwrap();
     }
+}
+
+/// A file that is cut while its weights are on their way is a bad one, wherever they were to go; nothing of it stays behind.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_cut_while_it_is_loaded_is_an_error() {
+    if !available_unchecked("a_file_cut_while_it_is_loaded_is_an_error") {
+        return;
+    }
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cuda-{}-cut.gguf", std::process::id()));
+    for n_gpu_layers in [None, Some(1)] {
+        std::fs::copy(golden("peer").join("micro-Q8_0.gguf"), &file).unwrap();
+        let params = ModelParams { backend: BackendKind::Cuda, threads: 2, n_gpu_layers, ..Default::default() };
+        let cut = |_| {
+            std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(5000).unwrap();
+            true
+        };
+        let error = Model::load_with_progress(&file, &params, cut).err().expect("the load was to fail");
+        assert!(matches!(error, Error::File { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("{}: was cut from ", file.display())), "{text}");
+    }
+    load_on(&golden("peer").join("micro-Q8_0.gguf"), BackendKind::Cuda, false);
+    std::fs::remove_file(file).unwrap();
 }
 
 /// The noise that the reference's trace used.

@@ -75,8 +75,8 @@ fn contexts_take_turns_at_the_slots() {
 fn copies_wait_for_kernels() {
     let Some(standin) = Standin::open("copies_wait_for_kernels") else { return };
     let count = || (standin.count(c"standin_copies_in_order"), standin.count(c"standin_copies_out_of_order"));
-    let before = count();
     let model = load("Q8_0", Some(0), 0).unwrap();
+    let before = count(); // an upload does not wait for all kernels, nor has it to
     results(&model);
     let layers = model.config().layers.len();
     let (ordered, disordered) = (count().0 - before.0, count().1 - before.1);
@@ -108,11 +108,17 @@ fn the_plan_is_what_the_driver_counts() {
     ] {
         let params = ContextParams { size: 256, chunk: 64, kv: Some(kv) };
         let plan = plan(format, gpu_layers, cpu_experts, params.clone());
+        let most = || (standin.count(c"standin_most_allocated_here"), standin.count(c"standin_most_page_locked_here"));
+        most(); // of this load, from here on
         let model = load(format, gpu_layers, cpu_experts).unwrap();
+        let most = most();
         let what = format!("{format}: n_gpu_layers {gpu_layers:?}, n_cpu_experts {cpu_experts}, {kv:?}");
         let loaded = counted();
         assert_eq!(loaded.0 - start.0, plan.weights + plan.slots, "{what}");
         assert_eq!(loaded.1 - start.1, plan.host_weights, "{what}");
+        // The last tensors come while all others are there, and the buffers of the largest.
+        assert_eq!(most.0 - start.0, plan.weights + plan.slots + plan.staging, "{what}: while it was loaded");
+        assert_eq!(most.1 - start.1, plan.host_weights + plan.upload, "{what}: while it was loaded");
         let mut context = model.context(&params).unwrap();
         // The first route's offsets are the only activations that come later.
         let later = 4 * (model.config().experts + 1);
@@ -185,6 +191,7 @@ fn a_failure_on_the_way_is_named_and_leaks_nothing() {
         "cuEventCreate",
         "cuEventRecord",
         "cuMemcpyHtoDAsync_v2",
+        "cuMemcpyDtoHAsync_v2",
     ] {
         for n in [1, 2, 3, 10] {
             standin.fail(call, n, 719, false);

@@ -29,7 +29,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 stages=(device kernels models memcheck racecheck q4_k_m long experts_on_host half_on_host q8_0 context bf16 reference)
 shape=${SHAPE:-26b} layers=${LAYERS:-30} prefix=${PREFIX:-1024} long=${LONG:-131072} context=${CONTEXT:-262144} steps=${STEPS:-16}
 device=${DEVICE:-0} day=$(date +%F)
-kernels=(attention:: formats:: operations:: sampler::) # tests of single kernels; the others take models
+kernels=(attention:: formats:: operations:: pack:: sampler::) # tests of single kernels; the others take models
 not_run=77 # what a stage exits with that could not run; its last line says why
 
 pack() {
@@ -121,7 +121,7 @@ bench() { # STAGE TYPE OPTION...
     "$root/bin/dgemma" bench --backend cuda --device "$device" --shape "$shape" --type "$type" --file "$file" \
         --steps "$steps" "$@" --csv > "$csv.part"
     mv "$csv.part" "$csv"
-    grep -E '^(run\.(device|n_)|ceilings|memory|gaps|prefill\.tokens_per|generation\.first|(first_step|step)\.(ms|floor|times))' "$csv"
+    grep -E '^(run\.(device|n_)|ceilings|load|memory|gaps|prefill\.tokens_per|generation\.first|(first_step|step)\.(ms|floor|times))' "$csv"
 }
 
 stage_reference() {

@@ -154,6 +154,9 @@ fn a_device_is_measured_against_its_own_ceilings() {
         }
     }
     assert!(f64(&json["generation"]["first_canvas_ms"]) > 0.0 && f64(&json["prefill"]["tokens_per_second"]) > 0.0);
+    let (load, link) = (&json["load"], f64(&json["ceilings"]["upload_gbs"]["device"]));
+    close("upload", f64(&load["upload_share"]) * link, f64(&load["upload_gbs"]));
+    assert!(f64(&load["upload_gbs"]) > 0.0, "{load}");
     assert!(json["run"]["device"].is_string(), "{}", json["run"]);
     check_gaps(&json["gaps"]);
     check_device_memory(&json["memory"], 0.95);

@@ -285,11 +285,12 @@ impl CopyStream {
         driver!(cuStreamWaitEvent(self.handle, event.handle, 0))
     }
 
-    /// Copies a page-locked buffer to the start of `to`, whole. Both are in use until an event marked after this has come.
-    pub fn copy(&self, from: &Pinned, to: &mut Memory) -> Result<()> {
-        assert!(from.bytes <= to.bytes, "copy of {} bytes into {}", from.bytes, to.bytes);
+    /// Copies the first `bytes` of a page-locked buffer to the start of `to`. Both are in use until an event marked after this
+    /// has come.
+    pub fn copy(&self, from: &Pinned, bytes: usize, to: &mut Memory) -> Result<()> {
+        assert!(bytes <= from.bytes && bytes <= to.bytes, "copy of {bytes} bytes into {}", to.bytes);
         self.device.bind()?;
-        driver!(cuMemcpyHtoDAsync_v2(to.address, from.at.cast(), from.bytes, self.handle))
+        driver!(cuMemcpyHtoDAsync_v2(to.address, from.at.cast(), bytes, self.handle))
     }
 
     /// Marks the end of the copies asked for so far.
@@ -504,6 +505,11 @@ impl Pinned {
         // SAFETY: `bytes` bytes were allocated just now.
         unsafe { at.cast::<u8>().write_bytes(0, bytes) };
         Ok(Pinned { device: device.clone(), at: at.cast(), bytes })
+    }
+
+    /// How many bytes.
+    pub fn size(&self) -> usize {
+        self.bytes
     }
 
     /// The bytes. A copy that still reads them must have ended.

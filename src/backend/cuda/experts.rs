@@ -2,7 +2,7 @@
 
 use super::driver::{Device, Memory};
 use super::grid::{self, Operand};
-use super::pack::TILE_ROWS;
+use super::layout::TILE_ROWS;
 use super::scratch::Room;
 use super::{Buffer, Cuda, Weight, arguments, product};
 use crate::backend::fused::Norm;

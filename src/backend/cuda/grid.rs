@@ -1,7 +1,7 @@
 //! How kernels are cut into blocks, and what they can take: pure functions, tested up to the limits without a GPU.
 
 use super::driver::Grid;
-use super::pack::Layout;
+use super::layout::{Layout, PIECE_COLS, TILE_COLS, TILE_ROWS};
 use crate::error::{Error, Result};
 
 /// Most blocks in y and z.
@@ -69,6 +69,14 @@ fn grid(kernel: &str, blocks: [usize; 3], threads: u32, shared: usize) -> Result
 /// `n` as the kernels count, or an error that names it.
 pub fn int(n: usize, what: &str) -> Result<i32> {
     i32::try_from(n).map_err(|_| Error::Internal(format!("{what} {n} is more than {MOST}")))
+}
+
+/// `pack`: a block per 256 columns of a record of 16 rows, `piece_bytes` bytes of each row.
+pub fn pack(records: usize, k_tiles: usize, piece_bytes: usize) -> Result<Grid> {
+    let words = piece_bytes.div_ceil(4);
+    let pitch = 4 * ((words + 4) / 8 * 8 + 4); // as in `pack.cu`
+    let blocks = records.saturating_mul(k_tiles.div_ceil(PIECE_COLS / TILE_COLS));
+    grid("pack", [blocks, 1, 1], 128, TILE_ROWS * pitch)
 }
 
 /// `quantize_*`: a warp per record of 64 columns.
@@ -297,7 +305,7 @@ pub fn most_tile_splits(
 
 #[cfg(test)]
 mod tests {
-    use super::super::pack::LAYOUTS;
+    use super::super::layout::LAYOUTS;
     use super::*;
 
     /// Shared memory of a block on the smallest devices (compute capability 8.6, 8.9, 12.0): 99 KiB.
@@ -326,6 +334,17 @@ mod tests {
         assert_eq!((grid.blocks, grid.threads, grid.shared), ([4096, 8, 1], 128, 4 * (5120 + 4 * 640)));
         // 262,144 x 512 outputs are more than 2^27, but their places are counted in 64 bits.
         assert!(per_element("softcap", 262_144 * 512, 256).is_ok());
+    }
+
+    #[test]
+    fn packing_is_cut_into_pieces_of_256_columns() {
+        // Q4_K and F32: 36 and 256 words of a row, at a pitch of 44 and 260.
+        let grid = |records, k_tiles, piece| pack(records, k_tiles, piece).map(|grid| (grid.blocks[0], grid.shared));
+        assert_eq!(grid(88, 44, 144).unwrap(), (88 * 11, 16 * 44 * 4));
+        assert_eq!(grid(1, 1, 1024).unwrap(), (1, 16 * 260 * 4));
+        assert_eq!(grid(3, 5, 210).unwrap(), (6, 16 * 60 * 4));
+        assert_eq!(grid(MOST / 2, 5, 144).unwrap().0, MOST as u32 - 1);
+        assert!(grid(MOST / 2 + 1, 5, 144).is_err() && grid(usize::MAX, 5, 144).is_err());
     }
 
     #[test]

@@ -12,7 +12,7 @@
 
 use super::driver::{Grid, Memory};
 use super::grid::{self, Operand};
-use super::pack::TILE_ROWS;
+use super::layout::TILE_ROWS;
 use super::product::{self, Product};
 use super::scratch::Scratch;
 use super::{Buffer, Cuda, Weight, arguments, rows as elementwise};

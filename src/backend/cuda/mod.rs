@@ -3,9 +3,9 @@
 //! (`graph.rs`): the CPU waits once per step, to hear whether it was the last.
 //!
 //! Reading order: `driver.rs` (the driver, with errors), `units.rs` and `kernels.rs` (what is compiled, and from where it is
-//! loaded), `pack.rs` and `weight.rs` (the layout of weights), `streamed.rs` (those left on the host), `grid.rs` (how launches
-//! are cut), `product.rs`, `experts.rs`, `attention.rs`, `head.rs`, `sampler.rs`, `graph.rs`; `ceilings.rs` and `gaps.rs` are for
-//! `dgemma bench` alone. What goes where is decided in `engine/plan.rs`.
+//! loaded), `layout.rs` and `weight.rs` (how weights lie), `upload.rs` and `pack.rs` (how they get there), `streamed.rs` (those
+//! left on the host), `grid.rs` (how launches are cut), `product.rs`, `experts.rs`, `attention.rs`, `head.rs`, `sampler.rs`,
+//! `graph.rs`; `ceilings.rs` and `gaps.rs` are for `dgemma bench` alone. What goes where is decided in `engine/plan.rs`.
 
 mod attention;
 mod ceilings;
@@ -16,8 +16,10 @@ mod gaps;
 mod graph;
 mod grid;
 mod head;
+mod host_copy;
 mod kernels;
 mod kv;
+mod layout;
 mod pack;
 mod product;
 mod rows;
@@ -25,6 +27,7 @@ mod sampler;
 mod scratch;
 mod streamed;
 mod units;
+mod upload;
 mod weight;
 
 use super::fused;
@@ -48,8 +51,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamed::Streamed;
 pub use streamed::{Place, Placement};
 use units::Unit;
-use weight::Uploads;
-pub use weight::{UPLOAD_BYTES, Weight, layout, operand};
+use upload::Uploads;
+pub use upload::upload_bytes;
+pub use weight::{Weight, layout, operand};
 
 /// Pointers to arguments of a kernel, in the types that it declares; good until the end of the statement, so never in a `let`.
 macro_rules! arguments {
@@ -88,7 +92,7 @@ fn graphs_wanted() -> bool {
 }
 
 impl Cuda {
-    /// Device number `index`. `threads`: of the pool that lays weights out; 0 means one per available core.
+    /// Device number `index`. `threads`: of the pool that copies weights from their file; 0 means one per available core.
     pub fn new(index: usize, threads: usize) -> Result<Self> {
         let device = Device::open(index)?;
         let pool = rayon::ThreadPoolBuilder::new()
@@ -96,7 +100,7 @@ impl Cuda {
             .thread_name(|i| format!("dgemma-upload-{i}"))
             .build()
             .map_err(|e| Error::argument("threads", format!("cannot start {threads} threads: {e}")))?;
-        let (scratch, uploads) = (Mutex::default(), Mutex::new(Uploads::new()));
+        let (scratch, uploads) = (Mutex::default(), Mutex::default());
         let (kernels, places, turn) = (Kernels::new(device.clone()), HashMap::new(), None);
         Ok(Cuda { scratch, uploads, kernels, pool, exact: false, graphs: graphs_wanted(), places, turn, device })
     }
@@ -138,9 +142,9 @@ impl Cuda {
         self.device.memory()
     }
 
-    /// Ends the upload: frees its page-locked buffers.
+    /// Ends the upload: frees its buffers, here and on the device.
     pub fn loaded(&self) {
-        *self.uploads.lock().unwrap_or_else(PoisonError::into_inner) = Uploads::new();
+        *self.uploads.lock().unwrap_or_else(PoisonError::into_inner) = Uploads::default();
     }
 
     fn scratch(&self) -> MutexGuard<'_, Scratch> {
@@ -197,7 +201,7 @@ impl Backend for Cuda {
         let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = self.scratch();
         let place = self.places.get(&tensor.name).copied().zip(scratch.streamed.as_mut());
-        uploads.weight(&self.device, &self.pool, &tensor, self.exact, place)
+        uploads.weight(self, &tensor, place)
     }
 
     fn buffer(&self, len: usize, what: &'static str) -> Result<Buffer> {

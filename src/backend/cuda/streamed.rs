@@ -1,5 +1,6 @@
 //! Weights that are left on the host: page-locked memory, laid out as on the device, copied there layer by layer, ahead of
-//! their use.
+//! their use. While the model is loaded, the device lays them out (`upload.rs`) and they are copied back; tests/bench/SPEED.md
+//! has what speaks against keeping the file's bytes and laying those out in every pass.
 //!
 //! They are not computed with on the host. Each step of a canvas has 256 rows and so needs nearly all experts of a layer; the
 //! link brings them faster than cores would multiply with them, and results stay the same, bit for bit, whatever fits.
@@ -17,6 +18,7 @@
 use super::driver::{CopyStream, Device, Event, Memory, Pinned};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Where a streamed weight lies.
@@ -99,9 +101,16 @@ impl Streamed {
         })
     }
 
-    /// The bytes of a weight, to be written before its first use.
-    pub fn bytes(&mut self, place: Place, bytes: usize) -> &mut [u8] {
-        &mut self.groups[place.group].bytes()[place.at..place.at + bytes]
+    /// Where a weight is laid out on the device while it is loaded, on its way to the host.
+    pub fn passage(&self, place: Place) -> u64 {
+        self.slots[0].memory.address(place.at)
+    }
+
+    /// Copies `part` of a weight, in bytes, from there to where it stays, when the stream comes here. The copies of passes
+    /// wait for it, as for all that was asked of the stream before them.
+    pub fn keep(&mut self, place: Place, part: Range<usize>) -> Result<()> {
+        let at = place.at + part.start;
+        self.slots[0].memory.give(at, part.len(), &self.groups[place.group], at)
     }
 
     /// Where kernels asked for from now on find a weight, up to the next call for one of another group.
@@ -133,7 +142,7 @@ impl Streamed {
         slot.holds = None; // whatever fails next
         self.used.record()?;
         self.copies.wait_for(&self.used)?;
-        self.copies.copy(&self.groups[group], &mut slot.memory)?;
+        self.copies.copy(&self.groups[group], self.groups[group].size(), &mut slot.memory)?;
         self.copies.mark(&slot.arrived)?;
         slot.holds = Some(group);
         Ok(i)

@@ -25,7 +25,8 @@ pub const PLAIN: &[&str] = &[
     "sampler",
 ];
 /// Kernels that are compiled for every format.
-pub const PER_FORMAT: [&str; 6] = ["embed", "experts_down", "experts_gate_up", "head_draw", "matmul", "soft_embedding"];
+pub const PER_FORMAT: [&str; 7] =
+    ["embed", "experts_down", "experts_gate_up", "head_draw", "matmul", "pack", "soft_embedding"];
 /// The formats, by their files in `cuda/quant/`.
 pub const FORMATS: [&str; 14] =
     ["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0", "q4_k", "q4_1", "q4_0", "iq4_nl", "mxfp4", "nvfp4"];

@@ -13,9 +13,11 @@
 //   standin_driver(version)                 what cuDriverGetVersion says; 0: 13000
 //   standin_devices(n)                      how many there are; -1: cuInit answers CUDA_ERROR_NO_DEVICE
 // and standin_allocated(): bytes of device memory in use, by all threads; standin_allocated_here(): of those that this thread
-// asked for; standin_page_locked_here(): the same of page-locked memory; standin_launches(): kernels run by this thread;
+// asked for; standin_page_locked_here(): the same of page-locked memory; standin_most_allocated_here(),
+// standin_most_page_locked_here(): the most of either, since the last time that was asked; standin_launches(): kernels run by this thread;
 // standin_copies_in_order(): copies beside a stream with kernels, by this thread, that had waited for all kernels there before
-// they began; standin_copies_out_of_order(): those that had not;
+// they began; standin_copies_out_of_order(): those that had not; standin_copy_lag(): of these, the most kernels that one had
+// not waited for, since the last time that was asked;
 // standin_image(&hash): bytes of the image that this thread loaded last, and their FNV-1a hash;
 // standin_calls(call): calls of that name by this thread. What a stream is asked for while it records is in graph.h.
 // standin_clock(kernel, start, wait): from now on this thread's streams have clocks of their own, which go on by so many
@@ -33,6 +35,7 @@
 #include <mutex>
 #include <set>
 #include <unordered_map>
+#include <utility>
 
 typedef int Result;
 typedef unsigned long long Address;
@@ -48,7 +51,8 @@ static std::atomic<size_t> allocated{0};
 static std::mutex sizes_lock;
 static std::unordered_map<Address, size_t> sizes;
 static std::map<Address, size_t> page_locked; // by the same lock
-static thread_local size_t allocated_here = 0, page_locked_here = 0, in_order = 0, out_of_order = 0;
+static thread_local size_t allocated_here = 0, page_locked_here = 0, in_order = 0, out_of_order = 0, lag = 0;
+static thread_local size_t most_allocated_here = 0, most_page_locked_here = 0;
 
 // Copies that were asked for and not done yet, and how far this stream waits for the kernels of others.
 struct Copy {
@@ -141,9 +145,12 @@ EXPORT void standin_clock(size_t kernel, size_t start, size_t wait) { clocks = {
 EXPORT size_t standin_allocated() { return allocated; }
 EXPORT size_t standin_allocated_here() { return allocated_here; }
 EXPORT size_t standin_page_locked_here() { return page_locked_here; }
+EXPORT size_t standin_most_allocated_here() { return std::exchange(most_allocated_here, allocated_here); }
+EXPORT size_t standin_most_page_locked_here() { return std::exchange(most_page_locked_here, page_locked_here); }
 EXPORT size_t standin_launches() { return launches; }
 EXPORT size_t standin_copies_in_order() { return in_order; }
 EXPORT size_t standin_copies_out_of_order() { return out_of_order; }
+EXPORT size_t standin_copy_lag() { return std::exchange(lag, 0); }
 
 EXPORT size_t standin_calls(const char* call) { return calls[call]; }
 
@@ -314,6 +321,7 @@ CALL(cuMemHostAlloc, void** memory, size_t bytes, unsigned) {
     *memory = std::malloc(bytes);
     if (!*memory) return 2;
     page_locked_here += bytes;
+    most_page_locked_here = std::max(most_page_locked_here, page_locked_here);
     std::lock_guard<std::mutex> lock(sizes_lock);
     page_locked[Address(*memory)] = bytes;
     return 0;
@@ -338,6 +346,7 @@ CALL(cuMemAlloc_v2, Address* memory, size_t bytes) {
     if (!*memory) return 2;
     std::memset(reinterpret_cast<void*>(*memory), 0xCD, bytes);
     allocated += bytes, allocated_here += bytes;
+    most_allocated_here = std::max(most_allocated_here, allocated_here);
     std::lock_guard<std::mutex> lock(sizes_lock);
     sizes[*memory] = bytes;
     return 0;
@@ -373,8 +382,12 @@ CALL(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, void* str
         std::memcpy(reinterpret_cast<void*>(to), from, bytes);
         return 0;
     }
-    if (!s.launched)
-        for (const auto& [other, waited] : s.waited) (waited == other->launched ? in_order : out_of_order)++;
+    if (!s.launched) {
+        for (const auto& [other, waited] : s.waited) {
+            (waited == other->launched ? in_order : out_of_order)++;
+            lag = std::max(lag, other->launched - waited);
+        }
+    }
     s.late.push_back({to, Address(from), bytes});
     s.asked++;
     return 0;

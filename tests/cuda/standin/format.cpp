@@ -4,11 +4,13 @@
 #include "../../../cuda/experts_gate_up.cu"
 #include "../../../cuda/head_draw.cu"
 #include "../../../cuda/matmul.cu"
+#include "../../../cuda/pack.cu"
 #include "../../../cuda/soft_embedding.cu"
 #include "registry.h"
 
 #define REGISTER(name) static const Registered JOIN(registered, name)(STRING(ENTRY(name)), ENTRY(name));
 REGISTER(embed)
+REGISTER(pack)
 REGISTER(soft_embedding_bf16)
 REGISTER(soft_embedding_exact)
 REGISTER(matmul_exact)

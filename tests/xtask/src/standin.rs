@@ -31,7 +31,7 @@ const BUILDS: [Build; 3] = [
         flags: &["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
         preload: Some("libasan.so"),
         options: &[("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0"), ("DGEMMA_STANDIN_CHECKED", "1")],
-        tests: &["attention::", "formats::", "fused::", "operations::", "sampler::"],
+        tests: &["attention::", "formats::", "fused::", "operations::", "pack::", "sampler::"],
     },
     Build {
         name: "races",
@@ -42,7 +42,7 @@ const BUILDS: [Build; 3] = [
             ("TSAN_OPTIONS", "halt_on_error=1:exitcode=66:report_signal_unsafe=0:ignore_noninstrumented_modules=1"),
             ("DGEMMA_STANDIN_CHECKED", "1"),
         ],
-        tests: &["attention::", "formats::", "fused::", "operations::", "sampler::"],
+        tests: &["attention::", "formats::", "fused::", "operations::", "pack::", "sampler::"],
     },
 ];
 

@@ -31,6 +31,16 @@ fn ms(time: std::time::Duration) -> Value {
     number(time.as_secs_f64() * 1e3)
 }
 
+/// How fast the file came to the device, in all of the load but the tokenizer, and of what the link can do.
+fn upload(run: &Run, out: &mut Value) {
+    let load = &run.measured.load;
+    let seconds = load.total.saturating_sub(load.tokenizer).as_secs_f64();
+    let rate = run.model.sizes().tensor_bytes as f64 / seconds / 1e9;
+    let ceiling = out["ceilings"]["upload_gbs"]["device"].as_f64();
+    out["load"]["upload_gbs"] = number(rate);
+    out["load"]["upload_share"] = ceiling.map_or(Value::Null, |ceiling| number(rate / ceiling));
+}
+
 /// All of it, as an object.
 pub fn json(run: &Run) -> Value {
     let (m, c) = (&run.measured, run.model.config());
@@ -51,6 +61,9 @@ pub fn json(run: &Run) -> Value {
         },
         "memory": memory(run, sizes.file_bytes),
     });
+    if run.machine.device().is_some() {
+        upload(run, &mut out);
+    }
     let mut part = |name: &str, value: Value| out.as_object_mut().and_then(|out| out.insert(name.into(), value));
     if let Some(prefill) = &m.prefill {
         let mut value = timed(run, prefill);
@@ -140,9 +153,9 @@ fn memory(run: &Run, file: u64) -> Value {
             "context_bytes": memory.context,
             "device_loaded_bytes": since(m.device_loaded),
             "device_used_bytes": since(m.device_used),
-            "unplanned_bytes": since(m.device_used).map(|used| used - plan.device() as i64),
+            "unplanned_bytes": since(m.device_used).map(|used| used - plan.device_loaded() as i64),
             "plan": {
-                "device_bytes": plan.device(), "weights_bytes": plan.weights, "slots_bytes": plan.slots,
+                "device_bytes": plan.device_loaded(), "weights_bytes": plan.weights, "slots_bytes": plan.slots,
                 "kv_bytes": plan.kv, "activation_bytes": plan.activations, "work_bytes": plan.work,
                 "reserve_bytes": plan.reserve, "host_weights_bytes": plan.host_weights,
             },
@@ -306,6 +319,7 @@ fn write_table(json: &Value, out: &mut String) -> std::fmt::Result {
     }
     writeln!(out, "load        {} ms, of which tokenizer {} ms", text("/load/total_ms"), text("/load/tokenizer_ms"))?;
     if device {
+        writeln!(out, "upload      {} GB/s, {} of the ceiling", text("/load/upload_gbs"), text("/load/upload_share"))?;
         writeln!(
             out,
             "memory      {} MB of the device's {} (planned {}, and {} in reserve): file {}, K/V {}, activations {}; host peak {} MB",
