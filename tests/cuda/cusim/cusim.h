@@ -102,6 +102,15 @@ struct Fiber {
     bool done = false;
     std::vector<Copy> copies;     // issued, not arrived
     std::vector<size_t> groups;   // how many of them each group closed, counted from the first
+
+    // The threads of all tests would leave more mappings behind than a process may have.
+    ~Fiber() {
+        if (!stack) return;
+#if defined(__SANITIZE_ADDRESS__)
+        __asan_unpoison_memory_region(stack, STACK); // whatever is mapped there next
+#endif
+        munmap(stack, STACK);
+    }
 };
 
 struct Block {
