@@ -22,24 +22,47 @@ struct Product {
     static constexpr int WARPS = 4, GROUPS = X::TOKENS / 8, WEIGHT_BYTES = F::TILE_BYTES + F::SUPER_BYTES;
     static constexpr int STAGE_BYTES = X::TOKENS * X::PITCH + WARPS * W * WEIGHT_BYTES;
 
-    // Copies this warp's share of columns `64 kt ..` into the stage's memory.
-    DEVICE void fetch(uint8_t* stage, const uint8_t* const (&weight)[W], int k_tiles, int kt, const uint8_t* x,
-                      const uint32_t* row_of, int first, int tokens) {
-        const int chunks = X::RECORD / 16;
-        for (int i = threadIdx.x; i < tokens * chunks; i += WARPS * WARP) {
-            const int token = i / chunks, part = i % chunks;
-            const int64_t row = row_of ? int64_t(row_of[first + token]) : first + token;
-            cp_async(stage + token * X::PITCH + part * 16, x + (row * k_tiles + kt) * X::RECORD + part * 16);
+    // What a thread copies for each 64 columns does not change but for where they start, so it is found once: 16 bytes
+    // at a time, of the records for the whole block (`from`, in 16 bytes from `x`, `to` in the stage) and of the tiles for
+    // its warp. A tile's last chunks and the numbers of 256 columns, which lie elsewhere, are copied together.
+    static constexpr int CHUNKS = X::RECORD / 16, COPIES = (X::TOKENS * CHUNKS + WARPS * WARP - 1) / (WARPS * WARP);
+    static constexpr int TILE_CHUNKS = F::TILE_BYTES / 16, WEIGHT_CHUNKS = WEIGHT_BYTES / 16;
+
+    struct Share {
+        uint32_t from[COPIES], to[COPIES];
+        int copies; // those i that are below: i * 128 < copies
+    };
+
+    DEVICE void share(Share& mine, int k_tiles, const uint32_t* row_of, int first, int tokens) {
+        mine.copies = tokens * CHUNKS - int(threadIdx.x);
+#pragma unroll
+        for (int c = 0; c < COPIES; c++) {
+            const int i = int(threadIdx.x) + c * WARPS * WARP, token = i / CHUNKS, part = i % CHUNKS;
+            mine.to[c] = X::PITCH == X::RECORD ? i * 16 : token * X::PITCH + part * 16;
+            if (c * WARPS * WARP >= mine.copies) continue;
+            const uint32_t row = row_of ? row_of[first + token] : uint32_t(first + token);
+            mine.from[c] = row * uint32_t(k_tiles * CHUNKS) + part;
         }
+    }
+
+    // Copies this thread's share of columns `64 kt ..` into the stage's memory.
+    DEVICE void fetch(uint8_t* stage, const uint8_t* const (&weight)[W], int k_tiles, int kt, const uint8_t* x,
+                      const Share& mine) {
+        const uint8_t* records = x + int64_t(kt) * X::RECORD;
+#pragma unroll
+        for (int c = 0; c < COPIES; c++) {
+            if (c * WARPS * WARP < mine.copies) cp_async(stage + mine.to[c], records + uint64_t(mine.from[c]) * 16);
+        }
+        uint8_t* to = stage + X::TOKENS * X::PITCH + warp() * (W * WEIGHT_BYTES) + lane() * 16;
+        const uint32_t tile = kt * F::TILE_BYTES, super = k_tiles * F::TILE_BYTES + (kt / 4) * F::SUPER_BYTES;
 #pragma unroll
         for (int w = 0; w < W; w++) {
             if (!weight[w]) continue;
-            uint8_t* to = stage + X::TOKENS * X::PITCH + (warp() * W + w) * WEIGHT_BYTES;
-            const uint8_t* tile = weight[w] + int64_t(kt) * F::TILE_BYTES;
-            for (int i = lane(); i < F::TILE_BYTES / 16; i += WARP) cp_async(to + i * 16, tile + i * 16);
-            if (F::SUPER_BYTES > 0 && lane() < F::SUPER_BYTES / 16) {
-                const uint8_t* super = weight[w] + int64_t(k_tiles) * F::TILE_BYTES + (kt / 4) * F::SUPER_BYTES;
-                cp_async(to + F::TILE_BYTES + lane() * 16, super + lane() * 16);
+#pragma unroll
+            for (int first = 0; first < WEIGHT_CHUNKS; first += WARP) {
+                const int chunk = first + lane();
+                const uint32_t at = chunk < TILE_CHUNKS ? tile + chunk * 16 : super + (chunk - TILE_CHUNKS) * 16;
+                if (chunk < WEIGHT_CHUNKS) cp_async(to + w * WEIGHT_BYTES + first * 16, weight[w] + at);
             }
         }
     }
@@ -152,8 +175,11 @@ struct Product {
             for (int n = 0; n < GROUPS; n++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) sums[w][n][i] = 0;
+        Share mine;
+        share(mine, k_tiles, row_of, first, tokens);
+#pragma unroll 1
         for (int s = 0; s < X::STAGES - 1; s++) {
-            if (s < k_tiles) fetch(memory + s * STAGE_BYTES, weight, k_tiles, s, x, row_of, first, tokens);
+            if (s < k_tiles) fetch(memory + s * STAGE_BYTES, weight, k_tiles, s, x, mine);
             cp_async_commit();
         }
         for (int kt = 0; kt < k_tiles; kt++) {
@@ -161,7 +187,7 @@ struct Product {
             __syncthreads(); // the stage is there for all warps, and all are done with the one before it
             const int ahead = kt + X::STAGES - 1;
             if (ahead < k_tiles) {
-                fetch(memory + ahead % X::STAGES * STAGE_BYTES, weight, k_tiles, ahead, x, row_of, first, tokens);
+                fetch(memory + ahead % X::STAGES * STAGE_BYTES, weight, k_tiles, ahead, x, mine);
             }
             cp_async_commit();
             const uint8_t* stage = memory + kt % X::STAGES * STAGE_BYTES;
