@@ -1,5 +1,5 @@
 // Lays weights out: rows of a file's blocks become tiles of 16 rows x 64 columns (quant/codes.cuh, quant/floats.cuh). Runs at
-// upload, behind the copy of the file's bytes; tests/cuda/pack.rs does the same on the host, byte for byte.
+// upload, behind the copy of the file's bytes; tests/cuda/packing.rs does the same on the host, byte for byte.
 //
 // from: the rows of record `first` and those behind it, `row_bytes` bytes each; a record is up to 16 rows of one of the
 // matrices of `rows` rows, `row_tiles` records each. to: the whole weight, `[records]` of k_tiles tiles and what stands for

@@ -1,5 +1,5 @@
 // What the quantized formats share. A weight lies on the device as tiles of 16 rows x 64 columns, each a record of
-// `TILE_BYTES`, the tiles of 16 rows one after the other (`src/backend/cuda/pack.rs` lays them out at upload):
+// `TILE_BYTES`, the tiles of 16 rows one after the other (`pack.cu` lays them out at upload):
 //
 // Lane 4 g + t of a warp owns the elements that the tensor-core instructions want from it, in eight registers of four
 // bytes: register 4 j + 2 h + b is row g + 8 b, columns 32 j + 16 h + 4 t .. + 3. Nibbles are stored as a 16-byte word
