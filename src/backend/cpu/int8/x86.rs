@@ -3,8 +3,9 @@
 //! VNNI: 32 weight rows (two panels) and up to 6 rows of x, 12 sums that stay in registers for all columns. Each step of 4
 //! columns loads two registers of codes and broadcasts 6 words of x for 12 dot products, so that loads are no bottleneck.
 //! Operations per row of x, 32 columns and 16 weight rows: 8 dot products of 4, one conversion, one multiplication of
-//! scales, one multiply-add; one more with minimums. On processors where all but the conversion share two ports, that
-//! bounds the dot products to 8 / 10 or 8 / 11 of their peak, or 8 / 12 where groups are 16 columns.
+//! scales, one multiply-add; one more with minimums. Groups of 16 columns are put under their scales first and then, both
+//! together, under that of x. On processors where all but the conversion share two ports, that bounds the dot products to
+//! 8 / 10 of their peak, or 8 / 11 with minimums or where groups are 16 columns.
 //!
 //! AVX2 has no such instruction: `maddubs` makes sums of two products in 16 bits, which are added up as far as the largest
 //! code allows, and `madd` widens them. Codes of 8 bits could overflow even one such sum; they go through as magnitudes,
@@ -167,7 +168,8 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
     }
 }
 
-/// `x`, before whatever passes through here later.
+/// `x`, before whatever passes through [`first`] or [`then`] later. Left alone, the compiler makes all dot products of 32
+/// columns before the first scale, and keeps sums in memory.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn first(mut x: __m512i) -> __m512i {
@@ -176,7 +178,7 @@ fn first(mut x: __m512i) -> __m512i {
     x
 }
 
-/// `x`, before whatever passes through here later.
+/// As [`first`].
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn then(mut x: __m512) -> __m512 {
