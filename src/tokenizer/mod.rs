@@ -9,8 +9,8 @@
 //! - The reference recognises every *added* token in text, special or not. A GGUF file keeps that mark for control and
 //!   user-defined tokens only: `<unused0>`, stored as a normal token, is spelled out.
 //!
-//! The encoding is our own and not the `tokenizers` crate's: that was nearly all of loading, some 0.3 s and 70 MB more for the published
-//! vocabulary (SPEED.md). The crate is what the tests compare with.
+//! The encoding is our own and not the `tokenizers` crate's, which was nearly all of loading: some 0.3 s and 70 MB more for the
+//! published vocabulary (SPEED.md). The crate is what the tests compare with.
 //!
 //! `vocabulary.rs` is what the file says, `special.rs` cuts special tokens out of a text, `bpe.rs` encodes the rest with
 //! `texts.rs` and `merges.rs`, `decode.rs` is the way back, `chat.rs` renders messages, `from_gguf.rs` finds both in a file.
