@@ -1,7 +1,8 @@
 //! The product with AVX-512 VNNI and with AVX2.
 //!
-//! VNNI: 32 weight rows (two panels) and up to 6 rows of x, 12 sums that stay in registers for all columns. Each step of 4
-//! columns loads two registers of codes and broadcasts 6 words of x for 12 dot products, so that loads are no bottleneck.
+//! VNNI: 32 weight rows (two panels) and up to 4 rows of x, 8 sums that stay in registers for all columns, beside 8 dot
+//! products and, where there are two groups, those of the first. Each step of 4 columns loads two registers of codes and
+//! broadcasts 4 words of x for 8 dot products, so that loads are no bottleneck.
 //! Operations per row of x, 32 columns and 16 weight rows: 8 dot products of 4, one conversion, one multiplication of
 //! scales, one multiply-add; one more with minimums. Groups of 16 columns are put under their scales first and then, both
 //! together, under that of x. On processors where all but the conversion share two ports, that bounds the dot products to
@@ -26,7 +27,7 @@ struct Row {
 }
 
 /// Rows of x that go over the codes together.
-const VNNI_ROWS: usize = 6;
+const VNNI_ROWS: usize = 4;
 const AVX2_ROWS: usize = 4;
 
 #[inline(always)]
@@ -71,7 +72,7 @@ pub unsafe fn product_vnni(panels: &[Panel], job: &Job) {
             for p in 0..$panels {
                 (lines[p], masks[p]) = (panels[p].lines.as_ptr(), mask(p * PANEL));
             }
-            row_groups!(vnni, VNNI_ROWS, [1, 2, 3, 4, 5, 6], [$panels, $groups, $mins], lines, job, masks)
+            row_groups!(vnni, VNNI_ROWS, [1, 2, 3, 4], [$panels, $groups, $mins], lines, job, masks)
         }};
     }
     // SAFETY: rows and panels have the same number of columns and are of one kind; the caller's promise.
