@@ -2,7 +2,7 @@
 //! names do the conversions.
 
 use super::KvType;
-use super::host_weight::zeroed_bytes;
+use super::host_weight::zeroed;
 use crate::error::Result;
 use crate::quant::{self, Format};
 
@@ -33,7 +33,7 @@ impl HostKv {
     /// Zeros.
     pub fn new(kind: KvType, len: usize, what: &'static str) -> Result<Self> {
         let format = format(kind);
-        Ok(HostKv { format, data: zeroed_bytes(len.saturating_mul(format.block_bytes), what)? })
+        Ok(HostKv { format, data: zeroed(len.saturating_mul(format.block_bytes), what)? })
     }
 
     /// Elements `at..at + dst.len()`.

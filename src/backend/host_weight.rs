@@ -81,21 +81,20 @@ impl HostWeight {
     }
 }
 
-/// `len` zeros, or an error instead of an abort when they cannot be had. The system hands out the pages on first use.
-pub fn zeroed(len: usize, what: &'static str) -> Result<Vec<f32>> {
-    // SAFETY: all-zero bytes are a valid f32.
-    unsafe { all_zero(len, what) }
-}
-
-/// [`zeroed`] for bytes.
-pub fn zeroed_bytes(len: usize, what: &'static str) -> Result<Vec<u8>> {
-    // SAFETY: zero is a valid u8.
-    unsafe { all_zero(len, what) }
-}
-
+/// Numbers of which zero bytes are a zero.
+///
 /// # Safety
-/// All-zero bytes are a valid `T`.
-unsafe fn all_zero<T>(len: usize, what: &'static str) -> Result<Vec<T>> {
+/// They are valid values.
+pub unsafe trait ZeroBytes {}
+// SAFETY: so says the language of all of them.
+unsafe impl ZeroBytes for f32 {}
+// SAFETY: as above.
+unsafe impl ZeroBytes for u16 {}
+// SAFETY: as above.
+unsafe impl ZeroBytes for u8 {}
+
+/// `len` zeros, or an error instead of an abort when they cannot be had. The system hands out the pages on first use.
+pub fn zeroed<T: ZeroBytes>(len: usize, what: &'static str) -> Result<Vec<T>> {
     let bytes = len.saturating_mul(size_of::<T>());
     let layout = std::alloc::Layout::array::<T>(len).map_err(|_| Error::OutOfMemory { bytes, what })?;
     if len == 0 {
@@ -107,6 +106,6 @@ unsafe fn all_zero<T>(len: usize, what: &'static str) -> Result<Vec<T>> {
         return Err(Error::OutOfMemory { bytes, what });
     }
     // SAFETY: the memory comes from the global allocator with exactly the layout of a Vec<T> of this capacity, and
-    // all-zero bytes are `len` valid values by the caller's promise.
+    // all-zero bytes are `len` valid values, as `T` says.
     Ok(unsafe { Vec::from_raw_parts(memory.cast(), len, len) })
 }

@@ -4,9 +4,9 @@
 //! whatever the number of threads.
 
 use super::gemm::Rows;
-use super::int8::Which;
 use super::math;
 use super::matmul::{Form, Operand, Parts, RowRange, TILE_ROWS, tile_product};
+use super::panels::Which;
 use super::parallel::{Shared, parallel, rows_mut};
 use crate::backend::host_weight::{HostWeight, zeroed};
 use crate::backend::{ExpertLoad, ExpertWeights};

@@ -5,9 +5,9 @@
 //! computes that run's logits again, bit for bit the same (see `gemm.rs`, `int8/mod.rs`).
 
 use super::gemm::Rows;
-use super::int8::Which;
 use super::math;
 use super::matmul::{Operand, RowRange};
+use super::panels::Which;
 use super::parallel::{Shared, parallel, rows_mut};
 use super::soft::{Memory, Soft};
 use super::sweep::{NEVER, RUN, Row, Sweep, Visitor, run_logits};

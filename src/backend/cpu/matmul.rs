@@ -7,7 +7,8 @@
 
 use super::bf16::{self, Rounded};
 use super::gemm::{Rows, gemm, transpose};
-use super::int8::{self, Activations, COLS, Kind, Which};
+use super::int8::{self, Activations, COLS, Kind};
+use super::panels::Which;
 use super::parallel::{Shared, parallel};
 use crate::backend::host_weight::HostWeight;
 use crate::cpu_level::{Avx512Bf16, CpuLevel};

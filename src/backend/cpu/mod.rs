@@ -11,6 +11,7 @@ mod head;
 mod int8;
 mod math;
 mod matmul;
+mod panels;
 mod parallel;
 mod rope;
 mod score;

@@ -2,8 +2,8 @@
 //! logits, and the sums of runs.
 
 use super::gemm::Rows;
-use super::int8::Which;
 use super::matmul::Operand;
+use super::panels::Which;
 use super::parallel::Shared;
 use super::sweep::{Sweep, Visitor, run_logits};
 use crate::backend::HeadParams;

@@ -10,9 +10,9 @@
 //! So memory is that of a segment, each weight is unpacked once, and no result depends on threads.
 
 use super::gemm::Rows;
-use super::int8::Which;
 use super::math;
 use super::matmul::{Operand, RowRange, TILE_ROWS, tile_product};
+use super::panels::Which;
 use super::parallel::{Shared, parallel};
 use crate::backend::HeadParams;
 use crate::backend::host_weight::{HostWeight, zeroed};

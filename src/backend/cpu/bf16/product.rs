@@ -8,17 +8,17 @@
 //! Each element of out is one chain of dot products of two, over the columns in ascending order from zero, however rows and
 //! threads are cut.
 
-use super::super::ahead::Ahead;
 #[cfg(target_arch = "x86_64")]
 use super::super::ahead::Walk;
 use super::super::gemm::Rows;
-use super::super::int8::Which;
 use super::super::matmul::RowRange;
+use super::super::panels::{self, PANEL, Which, by_pairs};
 use super::super::parallel::{Shared, rows_mut};
+use crate::backend::host_weight::zeroed;
 use crate::cpu_level::{Avx512Bf16, CpuLevel};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::quant::pairs::UnpackPairs;
-use crate::quant::panel::{Line, ROWS as PANEL};
+use crate::quant::panel::Line;
 use std::cell::RefCell;
 
 /// Rows of x in BF16, `[rows, columns]`, with a zero behind an odd number of columns.
@@ -31,12 +31,7 @@ pub struct Rounded {
 impl Rounded {
     /// Zeros.
     pub fn empty(rows: usize, columns: usize) -> Result<Rounded> {
-        let len = rows * columns.next_multiple_of(2);
-        let mut numbers = Vec::new();
-        numbers
-            .try_reserve_exact(len)
-            .map_err(|_| Error::OutOfMemory { bytes: 2 * len, what: "activations in BF16" })?;
-        numbers.resize(len, 0);
+        let numbers = zeroed(rows * columns.next_multiple_of(2), "activations in BF16")?;
         Ok(Rounded { numbers, rows, columns })
     }
 
@@ -66,16 +61,7 @@ thread_local! {
     static PANELS: RefCell<[Vec<Line>; 2]> = RefCell::default();
 }
 
-/// What a product is of, beside the panels.
-struct Job<'a> {
-    x: &'a Rounded,
-    rows: Which<'a>,
-    /// Columns of out.
-    width: usize,
-    out: Rows<*mut f32>,
-    /// Memory to ask for on the way.
-    ahead: Ahead,
-}
+type Job<'a> = panels::Job<'a, Rounded>;
 
 /// The product of some rows of x with the weight rows of `range`, which `unpack` puts in order.
 ///
@@ -91,25 +77,21 @@ pub unsafe fn tile_product(
 ) {
     let columns = range.weight.cols;
     assert!(x.columns == columns && (0..rows.len()).all(|i| rows.get(i) < x.rows));
-    PANELS.with_borrow_mut(|panels| {
-        for j in (0..range.n).step_by(2 * PANEL) {
-            let width = (range.n - j).min(2 * PANEL);
-            let count = width.div_ceil(PANEL);
-            for (i, panel) in panels[..count].iter_mut().enumerate() {
-                let (first, n) = (range.first + j + i * PANEL, (width - i * PANEL).min(PANEL));
-                panel.resize(columns.div_ceil(2), Line::default());
-                unpack(token, range.weight.stored_rows(first, n), n, panel);
-            }
-            let ahead = Ahead::of(&range, j + 2 * PANEL, 2 * PANEL);
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: columns j..j + width of out, by the caller's promise; panels and rows of x have as many columns, and the
-            // token proves the features.
-            unsafe {
-                let out = Rows { at: out.at.add(j), ..out };
-                x86::product(&panels[..count], &Job { x, rows, width, out, ahead });
-            }
+    let fill = |panel: &mut Vec<Line>, part: RowRange| {
+        panel.resize(columns.div_ceil(2), Line::default());
+        unpack(token, range.weight.stored_rows(part.first, part.n), part.n, panel);
+    };
+    let product = |panels: &[Vec<Line>], job: &Job| {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the job's out is a part of out, writable by the caller's promise; panels and rows of x have as many columns,
+        // and the token proves the features.
+        unsafe {
+            x86::product(panels, job);
         }
-    });
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (panels, job);
+    };
+    PANELS.with_borrow_mut(|panels| by_pairs(panels, range, (x, rows), out, fill, product));
 }
 
 #[cfg(target_arch = "x86_64")]

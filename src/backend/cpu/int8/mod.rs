@@ -28,11 +28,11 @@ mod scalar;
 mod x86;
 
 pub use activations::{Activations, Kind, round};
-pub use panel::PANEL;
 
 use super::ahead::Ahead;
 use super::gemm::Rows;
 use super::matmul::RowRange;
+use super::panels::{self, PANEL, Which, by_pairs};
 use crate::cpu_level::CpuLevel;
 use crate::quant::Codes;
 use panel::Panel;
@@ -41,41 +41,7 @@ use std::cell::RefCell;
 /// Columns that share a scale of x.
 pub const COLS: usize = 32;
 
-/// The rows of x that a product is for.
-#[derive(Clone, Copy)]
-pub enum Which<'a> {
-    /// This many, from that one on.
-    From(usize, usize),
-    /// These.
-    These(&'a [u32]),
-}
-
-impl Which<'_> {
-    pub fn len(self) -> usize {
-        match self {
-            Which::From(_, n) => n,
-            Which::These(rows) => rows.len(),
-        }
-    }
-
-    pub fn get(self, i: usize) -> usize {
-        match self {
-            Which::From(first, _) => first + i,
-            Which::These(rows) => rows[i] as usize,
-        }
-    }
-}
-
-/// What a product is of, beside the panels.
-struct Job<'a> {
-    x: &'a Activations,
-    rows: Which<'a>,
-    /// Columns of out.
-    width: usize,
-    out: Rows<*mut f32>,
-    /// Memory to ask for on the way.
-    ahead: Ahead,
-}
+type Job<'a> = panels::Job<'a, Activations>;
 
 thread_local! {
     static PANELS: RefCell<[Panel; 2]> = RefCell::default();
@@ -94,21 +60,9 @@ pub unsafe fn tile_product(
     out: Rows<*mut f32>,
 ) {
     PANELS.with_borrow_mut(|panels| {
-        for j in (0..range.n).step_by(2 * PANEL) {
-            let width = (range.n - j).min(2 * PANEL);
-            let count = width.div_ceil(PANEL);
-            for (i, panel) in panels[..count].iter_mut().enumerate() {
-                let (first, n) = (range.first + j + i * PANEL, (width - i * PANEL).min(PANEL));
-                panel.fill(level, codes, &RowRange { first, n, ..range });
-            }
-            // What comes after this pair of panels: the next pair, or what the caller reads next.
-            let ahead = Ahead::of(&range, j + 2 * PANEL, 2 * PANEL);
-            // SAFETY: columns j..j + width of out, by the caller's promise; the level's token proves what the kernel needs.
-            unsafe {
-                let out = Rows { at: out.at.add(j), ..out };
-                product(level, &panels[..count], &Job { x, rows, width, out, ahead });
-            }
-        }
+        let fill = |panel: &mut Panel, range: RowRange| panel.fill(level, codes, &range);
+        // SAFETY: the job's out is a part of out, writable by the caller's promise.
+        by_pairs(panels, range, (x, rows), out, fill, |panels, job| unsafe { product(level, panels, job) });
     });
 }
 
@@ -119,7 +73,7 @@ unsafe fn product(level: CpuLevel, panels: &[Panel], job: &Job) {
     assert!((0..job.rows.len()).all(|i| job.rows.get(i) < job.x.rows));
     #[cfg(target_arch = "x86_64")]
     if let CpuLevel::Avx512Vnni(_) = level {
-        // SAFETY: the caller's promise; the sizes of x and of the panels agree.
+        // SAFETY: the caller's promise; the sizes of x and of the panels agree, and the token proves the features.
         return unsafe { x86::product_vnni(panels, job) };
     }
     for (i, panel) in panels.iter().enumerate() {

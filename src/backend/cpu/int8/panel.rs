@@ -2,14 +2,12 @@
 
 use super::super::gemm::transpose;
 use super::super::matmul::RowRange;
+use super::super::panels::PANEL;
 use super::COLS;
 use super::activations::Kind;
 use crate::cpu_level::CpuLevel;
 use crate::quant::Codes;
 use crate::quant::panel::Line;
-
-/// Weight rows of a panel: the 32-bit lanes of a 512-bit register.
-pub const PANEL: usize = crate::quant::panel::ROWS;
 
 /// Lines of the codes of 32 columns.
 pub const CODE_LINES: usize = COLS / 4;

@@ -1,7 +1,8 @@
 //! The product without any instruction set: what the others are compared with.
 
+use super::super::panels::PANEL;
 use super::activations::FIXED;
-use super::panel::{CODE_LINES, PANEL, Panel};
+use super::panel::{CODE_LINES, Panel};
 use super::{COLS, Job};
 use crate::quant::panel::Line;
 

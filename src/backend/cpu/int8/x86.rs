@@ -13,8 +13,9 @@
 //! with their signs given to x.
 
 use super::super::ahead::Walk;
+use super::super::panels::PANEL;
 use super::activations::FIXED;
-use super::panel::{CODE_LINES, PANEL, Panel};
+use super::panel::{CODE_LINES, Panel};
 use super::{COLS, Job};
 use crate::quant::panel::Line;
 use std::arch::x86_64::*;
@@ -29,6 +30,23 @@ struct Row {
 /// Rows of x that go over the codes together.
 const VNNI_ROWS: usize = 4;
 const AVX2_ROWS: usize = 4;
+
+/// `$name(x)` is `x`, computed before whatever passes through such a function later. Left alone, the compiler does all dot
+/// products of 32 columns first, row by row; they do not fit into registers, and the sums are kept in memory as well.
+macro_rules! in_order {
+    ($name:ident, $type:ident, $register:ident, $feature:literal) => {
+        #[inline]
+        #[target_feature(enable = $feature)]
+        fn $name(mut x: $type) -> $type {
+            // SAFETY: no instruction at all.
+            unsafe { std::arch::asm!("/* {0} */", inout($register) x, options(nomem, nostack, preserves_flags)) };
+            x
+        }
+    };
+}
+in_order!(integers_in_order, __m512i, zmm_reg, "avx512f");
+in_order!(floats_in_order, __m512, zmm_reg, "avx512f");
+in_order!(in_order, __m256i, ymm_reg, "avx2");
 
 #[inline(always)]
 fn row(job: &Job, i: usize) -> Row {
@@ -120,7 +138,7 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
                 let mut dots = [[_mm512_setzero_si512(); PANELS]; ROWS];
                 if !MINS {
                     for r in 0..ROWS {
-                        dots[r] = [first(_mm512_set1_epi32(*x[r].add(FIXED + g))); PANELS];
+                        dots[r] = [integers_in_order(_mm512_set1_epi32(*x[r].add(FIXED + g))); PANELS];
                     }
                 }
                 for i in g * 8 / GROUPS..(g + 1) * 8 / GROUPS {
@@ -140,11 +158,11 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
                     for r in 0..ROWS {
                         let dot = _mm512_cvtepi32_ps(dots[r][p]);
                         if GROUPS == 2 && g == 0 {
-                            scaled[r][p] = then(_mm512_mul_ps(dot, scale));
+                            scaled[r][p] = floats_in_order(_mm512_mul_ps(dot, scale));
                             continue;
                         }
                         let dx = _mm512_set1_ps(f32::from_bits(*x[r].add(COLS / 4) as u32));
-                        sums[r][p] = then(if GROUPS == 2 {
+                        sums[r][p] = floats_in_order(if GROUPS == 2 {
                             _mm512_fmadd_ps(_mm512_fmadd_ps(dot, scale, scaled[r][p]), dx, sums[r][p])
                         } else {
                             _mm512_fmadd_ps(dot, _mm512_mul_ps(scale, dx), sums[r][p])
@@ -167,25 +185,6 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
             unsafe { _mm512_mask_storeu_ps(row.out.wrapping_add(p * PANEL), masks[p], sum) };
         }
     }
-}
-
-/// `x`, before whatever passes through [`first`] or [`then`] later. Left alone, the compiler makes all dot products of 32
-/// columns before the first scale, and keeps sums in memory.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn first(mut x: __m512i) -> __m512i {
-    // SAFETY: no instruction at all.
-    unsafe { std::arch::asm!("/* {0} */", inout(zmm_reg) x, options(nomem, nostack, preserves_flags)) };
-    x
-}
-
-/// As [`first`].
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn then(mut x: __m512) -> __m512 {
-    // SAFETY: no instruction at all.
-    unsafe { std::arch::asm!("/* {0} */", inout(zmm_reg) x, options(nomem, nostack, preserves_flags)) };
-    x
 }
 
 /// # Safety
@@ -211,16 +210,6 @@ pub unsafe fn product_avx2(panel: &Panel, job: &Job) {
             (_, false, _) => run!(2, true, 2),
         }
     }
-}
-
-/// `x`, computed before whatever passes through here later. Left alone, the compiler goes row by row over all codes of a
-/// block, which do not fit into sixteen registers: it keeps them in memory, and the sums as well.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn in_order(mut x: __m256i) -> __m256i {
-    // SAFETY: no instruction at all.
-    unsafe { std::arch::asm!("/* {0} */", inout(ymm_reg) x, options(nomem, nostack, preserves_flags)) };
-    x
 }
 
 /// `ADDS` sums of two products are added in 16 bits; 0: codes have 8 bits and an offset of 128.
