@@ -8,9 +8,9 @@ use crate::plan::{self, Step};
 use crate::tokenizer::Tokenizer;
 use crate::types::Types;
 use crate::{gguf_input, json, metadata, mix, progress};
-use dgemma::Result;
 use dgemma::gguf::Value;
 use dgemma::gguf::writer::{Plan, Writer};
+use dgemma::{Result, log};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -88,13 +88,15 @@ pub fn write(out: &Path, Prepared { keys, steps }: Prepared, options: &Options) 
     };
     drop(keys);
     let progress = progress::of_bytes(writer.file_bytes());
-    pipeline::convert(&steps, &writer, options.threads, &progress)?;
+    let warnings = pipeline::convert(&steps, &writer, options.threads, &progress)?;
     if options.verify {
         progress.reset();
         pipeline::verify(&steps, &writer, options.threads, &progress)?;
     }
     progress.finish_and_clear();
-    writer.finish()
+    writer.finish()?;
+    warnings.into_iter().for_each(|text| log::warn(|| text));
+    Ok(())
 }
 
 /// A name for people: `_name_or_path` in config.json, or the directory. Downloads lie in directories named by a hash, below

@@ -3,7 +3,7 @@
 //! without queues, memory does not grow with the model, and the file does not depend on the number of threads.
 
 use crate::plan::Step;
-use dgemma::gguf::writer::Writer;
+use dgemma::gguf::writer::{Plan, Writer};
 use dgemma::quant::{self, Format};
 use dgemma::{Error, Result};
 use indicatif::ProgressBar;
@@ -20,6 +20,9 @@ const TILE: usize = 1 << 14;
 /// Magnitudes from which a format's F16 scales can overflow. They are never larger than the values, but F16 ends at 65504.
 const LARGE: f32 = 65504.0;
 
+/// From this magnitude on a weight is never lost for want of a scale: NVFP4's begin at 6/1024, F16's far below.
+const FAINT: f32 = 1.0 / 128.0;
+
 /// Rows of one tensor.
 #[derive(Clone, Copy)]
 struct Piece {
@@ -29,14 +32,30 @@ struct Piece {
 }
 
 /// Converts all tensors. `threads`: 0 means one per core. Of several errors, the first one in file order is reported.
-pub fn convert(steps: &[Step], writer: &Writer, threads: usize, progress: &ProgressBar) -> Result<()> {
+/// Returns a line about each tensor with blocks that were not zero and have become so.
+pub fn convert(steps: &[Step], writer: &Writer, threads: usize, progress: &ProgressBar) -> Result<Vec<String>> {
+    let lost: Vec<AtomicUsize> = steps.iter().map(|_| AtomicUsize::new(0)).collect();
     each_piece(steps, threads, |worker, step, piece| {
         let bytes = worker.convert(step, piece)?;
         let start = piece.row * row_bytes(step)?;
         writer.write_at(piece.tensor, start, bytes)?;
         progress.inc(bytes.len() as u64);
+        lost[piece.tensor].fetch_add(worker.lost, Ordering::Relaxed);
         Ok(())
-    })
+    })?;
+    let counts = steps.iter().zip(lost).map(|(step, lost)| (step, lost.into_inner()));
+    Ok(counts.filter(|&(_, lost)| lost > 0).map(|(step, lost)| about_lost(step, lost)).collect())
+}
+
+fn about_lost(step: &Step, lost: usize) -> String {
+    let Step { plan: Plan { name, format, .. }, .. } = step;
+    let blocks = quant::scaled_together(format);
+    let of = rows(step) * columns(step).div_ceil(blocks);
+    format!(
+        "tensor {name}: {lost} of {of} blocks of {blocks} weights became zero in {}, which cannot hold numbers that small; \
+         --tensor-type {name}=BF16 keeps them, MXFP4 in 4 bits",
+        format.name
+    )
 }
 
 /// Reads everything again, input and output, and compares. Tensors that kept their format must have the same numbers;
@@ -126,6 +145,8 @@ struct Worker {
     values: Vec<f32>,
     back: Vec<f32>,
     bytes: Vec<u8>,
+    /// Blocks of the last piece that were not zero and have become so.
+    lost: usize,
 }
 
 impl Worker {
@@ -135,6 +156,7 @@ impl Worker {
         let row_bytes = row_bytes(step)?;
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.resize(piece.rows * row_bytes, 0);
+        self.lost = 0;
         for (row, count) in tiles(step, piece) {
             let out = &mut bytes[(row - piece.row) * row_bytes..][..count * row_bytes];
             self.values.resize(count * columns(step), 0.0);
@@ -145,11 +167,21 @@ impl Worker {
             if stored || source.read_as(plan.format, row * columns(step), out, &mut self.scratch)? {
                 (plan.format.decode)(out, &mut self.values);
                 self.check_finite(step, row)?;
+                if !stored && blocks(step, &self.values).any(is_zero) {
+                    self.back.resize(self.values.len(), 0.0);
+                    source.read(row * columns(step), &mut self.back, &mut self.scratch)?;
+                    self.lost += count_lost(step, &self.back, &self.values);
+                }
                 continue;
             }
             source.read(row * columns(step), &mut self.values, &mut self.scratch)?;
             let largest = self.check_finite(step, row)?;
             encode(step, row, &self.values, out)?;
+            if blocks(step, &self.values).any(is_faint) {
+                self.back.resize(self.values.len(), 0.0);
+                (plan.format.decode)(out, &mut self.back);
+                self.lost += count_lost(step, &self.values, &self.back);
+            }
             if largest > quant::cut_off(plan.format).unwrap_or(LARGE) {
                 self.check_not_overflown(step, row, out)?;
             }
@@ -202,6 +234,28 @@ impl Worker {
     }
 }
 
+/// What lies under one scale, of whole rows.
+fn blocks<'a>(step: &Step, values: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+    let block = quant::scaled_together(step.plan.format);
+    values.chunks(columns(step)).flat_map(move |row| row.chunks(block))
+}
+
+/// Whether a block is not zero, but may become so.
+fn is_faint(block: &[f32]) -> bool {
+    // In most blocks the first numbers decide.
+    block.iter().all(|x| x.abs() < FAINT) && !is_zero(block)
+}
+
+fn is_zero(block: &[f32]) -> bool {
+    block.iter().all(|&x| x == 0.0)
+}
+
+/// The blocks that are zero in `decoded` and were not in `values`.
+fn count_lost(step: &Step, values: &[f32], decoded: &[f32]) -> usize {
+    let both = blocks(step, values).zip(blocks(step, decoded));
+    both.filter(|(before, after)| !is_zero(before) && is_zero(after)).count()
+}
+
 /// Whether a decoded block is further from the original than its format excuses.
 fn is_wrong(step: &Step, expected: &[f32], found: &[f32]) -> bool {
     let format = step.plan.format;
@@ -245,7 +299,6 @@ fn encode(step: &Step, row: usize, values: &[f32], out: &mut [u8]) -> Result<()>
 mod tests {
     use super::*;
     use crate::source::Generated;
-    use dgemma::gguf::writer::Plan;
 
     /// A wrong sign and a scale that is no number are found (in the first number or block); what the format rounds is not.
     #[test]
@@ -265,6 +318,34 @@ mod tests {
                 damaged[at] ^= mask;
                 let error = Worker::default().compare(&step, piece, &damaged).unwrap_err().to_string();
                 assert!(error.contains("reads back as"), "{name} {at}: {error}");
+            }
+        }
+    }
+
+    /// Of every format: what its scales cannot hold is counted, whatever else is in the row, and the bytes stay the encoder's.
+    #[test]
+    fn blocks_that_are_lost_are_counted() {
+        let usual: Vec<f32> = (0..1024).map(|i| (i as f32 * 0.7 + 0.5).sin()).collect();
+        let faint: Vec<f32> = usual.iter().enumerate().map(|(i, x)| if i < 512 { x * 1e-12 } else { *x }).collect();
+        let zeros: Vec<f32> = usual.iter().enumerate().map(|(i, x)| if i < 512 { 0.0 } else { *x }).collect();
+        for &format in quant::FORMATS {
+            // IQ4_NL has a narrow scale, but no code for zero: its smallest numbers remain.
+            let wide = ["F32", "BF16", "MXFP4", "IQ4_NL"].contains(&format.name);
+            let lost = if wide { 0 } else { 512 / quant::scaled_together(format) };
+            for (values, lost) in [(&usual, 0), (&faint, lost), (&zeros, 0)] {
+                let plan = Plan { name: "t".to_owned(), shape: vec![1024], format };
+                let source = Box::new(Generated { name: "t".to_owned(), values: values.clone() });
+                let step = Step { plan, wanted: format, source, importance: None };
+                let mut bytes = vec![0; 1024 / format.block * format.block_bytes];
+                (format.encode)(values, None, &mut bytes);
+                let mut worker = Worker::default();
+                assert_eq!(
+                    worker.convert(&step, Piece { tensor: 0, row: 0, rows: 1 }).unwrap(),
+                    bytes,
+                    "{}",
+                    format.name
+                );
+                assert_eq!(worker.lost, lost, "{}", format.name);
             }
         }
     }

@@ -48,3 +48,10 @@ pub fn cut_off(format: &Format) -> Option<f32> {
     // The largest scale, 448, times the largest code, 6.
     (format.name == "NVFP4").then_some(2688.0)
 }
+
+/// Elements that lose everything together when the scale they share is too small to be stored: the block, where scales of
+/// parts are relative to one of the block; floats have none, and are taken 32 at a time.
+pub fn scaled_together(format: &Format) -> usize {
+    // The scales of NVFP4's sub-blocks stand alone.
+    if format.name == "NVFP4" { 16 } else { format.block.max(32) }
+}

@@ -38,7 +38,7 @@ mod scale_min;
 mod words;
 
 use crate::cpu_level::CpuLevel;
-pub use bound::{cut_off, error_bound};
+pub use bound::{cut_off, error_bound, scaled_together};
 
 /// Decodes whole blocks: `src.len() / block_bytes == dst.len() / block`, both without remainder. Panics otherwise.
 pub type Decode = fn(src: &[u8], dst: &mut [f32]);

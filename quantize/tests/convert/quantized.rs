@@ -44,8 +44,8 @@ fn f32s(values: &[f32]) -> Vec<u8> {
 }
 
 /// A matrix stored in parts: what is called `.weight_scale` and so on, and the values it stands for.
-type Quantized = (Vec<(&'static str, Tensor)>, Vec<f32>);
-type Quantize = fn(&[f32], [usize; 2]) -> Quantized;
+pub type Quantized = (Vec<(&'static str, Tensor)>, Vec<f32>);
+pub type Quantize = fn(&[f32], [usize; 2]) -> Quantized;
 
 /// One scale for each row, in F32.
 fn fp8_per_row(values: &[f32], [rows, columns]: [usize; 2]) -> Quantized {
@@ -88,7 +88,7 @@ fn nvfp4(values: &[f32], columns: usize, global: f32) -> (Vec<u8>, Vec<u8>, Vec<
 }
 
 /// As ModelOpt stores it.
-fn nvfp4_with_factor(values: &[f32], [rows, columns]: [usize; 2]) -> Quantized {
+pub fn nvfp4_with_factor(values: &[f32], [rows, columns]: [usize; 2]) -> Quantized {
     let global = largest(values) / 6.0 / 448.0;
     let (packed, scales, meant) = nvfp4(values, columns, global);
     let parts = vec![
