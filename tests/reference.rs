@@ -5,7 +5,6 @@
 mod common;
 use common::*;
 use dgemma::engine::{BackendKind, Event, GenerateParams, Model, StepInfo};
-use dgemma::sampler::{RecordedNoise, StepNoise};
 use dgemma_quantize::convert::{self, Options};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -100,21 +99,6 @@ fn q8_0_equals_the_reference_on_the_same_weights() {
             }
         }
     }
-}
-
-/// The noise that the reference's trace used.
-fn recorded(trace: &Tensors) -> RecordedNoise {
-    let mut noise = RecordedNoise::default();
-    for block in (0..).take_while(|b| trace.has(&format!("canvas.{b}"))) {
-        noise.canvases.insert(block, trace.ids(&format!("canvas.{block}")));
-        for step in 0..trace.ids(&format!("used.{block}"))[0] {
-            let key = format!("{block}.{step}");
-            let one =
-                StepNoise { draws: trace.f32(&format!("u.{key}")), renoise: trace.ids(&format!("renoise.{key}")) };
-            noise.steps.insert((block, step), one);
-        }
-    }
-    noise
 }
 
 fn check_step(label: &str, trace: &Tensors, step: &StepInfo) {

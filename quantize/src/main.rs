@@ -34,12 +34,8 @@ enum Command {
         /// The model's name, stored as general.name [default: from the directory]
         #[arg(long)]
         name: Option<String>,
-        /// Write parts of at most that size: 4G, 500M, 1000000. Parts hold whole tensors
-        #[arg(long, value_name = "SIZE", value_parser = size)]
-        split_max_size: Option<u64>,
-        /// Threads; the file does not depend on it [default: one per core]
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
-        threads: usize,
+        #[command(flatten)]
+        writing: WritingArguments,
         /// Let quantized tensors of a GGUF file become larger ones, which are no better
         #[arg(long)]
         allow_requantize: bool,
@@ -80,12 +76,8 @@ enum Command {
         /// The model's name, stored as general.name [default: synthetic]
         #[arg(long)]
         name: Option<String>,
-        /// Write parts of at most that size: 4G, 500M, 1000000. Parts hold whole tensors
-        #[arg(long, value_name = "SIZE", value_parser = size)]
-        split_max_size: Option<u64>,
-        /// Threads; the file does not depend on it [default: one per core]
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
-        threads: usize,
+        #[command(flatten)]
+        writing: WritingArguments,
     },
     /// Measure which weights matter: run a model on texts and write an importance matrix
     Imatrix {
@@ -157,6 +149,16 @@ struct TypeArguments {
     token_embedding: Option<String>,
 }
 
+#[derive(Args)]
+struct WritingArguments {
+    /// Write parts of at most that size: 4G, 500M, 1000000. Parts hold whole tensors
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    split_max_size: Option<u64>,
+    /// Threads; the file does not depend on it [default: one per core]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+}
+
 impl TypeArguments {
     fn parse(&self) -> Result<Types> {
         let embedding = self.token_embedding.as_deref();
@@ -194,24 +196,13 @@ fn size(text: &str) -> std::result::Result<u64, String> {
 fn run(command: Command) -> Result<ExitCode> {
     let mut stdout = std::io::stdout().lock();
     match command {
-        Command::Convert {
-            input,
-            out,
-            types,
-            name,
-            split_max_size,
-            threads,
-            allow_requantize,
-            verify,
-            imatrix,
-            dry_run,
-        } => {
+        Command::Convert { input, out, types, name, writing, allow_requantize, verify, imatrix, dry_run } => {
             let imatrix = imatrix.map(|path| Imatrix::open(&path)).transpose()?;
             let options = convert::Options {
                 types: types.parse()?,
                 name,
-                split_max_bytes: split_max_size.unwrap_or_default(),
-                threads,
+                split_max_bytes: writing.split_max_size.unwrap_or_default(),
+                threads: writing.threads,
                 allow_requantize,
                 verify,
                 imatrix: imatrix.map(Arc::new),
@@ -223,9 +214,9 @@ fn run(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Plan { shape, types } => dry_run::of_shape(&shapes::named(&shape)?, &types.parse()?, &mut stdout),
-        Command::Synth { out, shape, seed, router_skew, types, name, split_max_size, threads } => {
-            let split_max_bytes = split_max_size.unwrap_or_default();
-            let types = types.parse()?;
+        Command::Synth { out, shape, seed, router_skew, types, name, writing } => {
+            let (types, threads) = (types.parse()?, writing.threads);
+            let split_max_bytes = writing.split_max_size.unwrap_or_default();
             let options = convert::Options { types, name, split_max_bytes, threads, router_skew, ..Default::default() };
             synth::run(&out, &shapes::named(&shape)?, seed, &options)
         }

@@ -5,11 +5,10 @@
 //!      2   qs[16]  low nibble of qs[j]: element j, high nibble: element j + 16; value d * VALUES[q]
 //! ```
 
-use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::panel::{self, Block, Line, Panel, look_up};
 use super::scale::{self, Grid};
 use super::words::Words;
-use super::{Codes, Format, codec, decoding, field, field_mut, half, nibbles, set_half, unpacking};
+use super::{Codes, Format, codec, decoding, field, field_mut, half, nibbles, unpacking};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
@@ -76,16 +75,9 @@ impl Panel for Rows {
 
 codec! {
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-        for (src, importance, dst) in groups::<BLOCK, BYTES>(src, importance, dst) {
-            let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
-            let scales = scale::scales::<Values, BLOCK, GROUP>(&group.lanes, &ENDS);
-            let (src, dst) = (src.as_chunks::<BLOCK>().0, dst.as_chunks_mut::<BYTES>().0);
-            for (l, (x, block)) in src.iter().zip(dst).enumerate() {
-                let d = group.scale(l, scales[l]);
-                set_half::<0, BYTES>(block, d);
-                *field_mut::<2, 16, BYTES>(block) = packed(x, reciprocal(d));
-            }
-        }
+        scale::encode::<Values, BLOCK, BYTES>(src, importance, dst, &ENDS, |x, inverse, block| {
+            *field_mut::<2, 16, BYTES>(block) = packed(x, inverse);
+        });
     }
 }
 

@@ -10,7 +10,7 @@
 //! value = `d (s - 32) VALUES[q]`
 
 use super::iq4_nl::{self, Values};
-use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::lanes::{Lanes, Weighting, begin, blocks, reciprocal};
 use super::panel::{self, Block, Line, Panel, look_up, six_bits_less_32};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, scale, set_half, unpacking};
@@ -87,15 +87,7 @@ impl Panel for Rows {
 codec! {
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
         for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
-            block.fill(0);
-            let (largest, inverse) = match Magnitude::of(x) {
-                Magnitude::Zero => continue,
-                Magnitude::Not(x) => {
-                    set_half::<0, BYTES>(block, x);
-                    continue;
-                }
-                Magnitude::Normal { largest, inverse } => (largest, inverse),
-            };
+            let Some((largest, inverse)) = begin::<0, BYTES>(x, block) else { continue };
             let lanes = Lanes::<32, 8>::load(x, importance, &[inverse; 8], Weighting::Magnitude);
             let scales = scale::scales::<Values, 32, 8>(&lanes, &iq4_nl::ENDS);
             let fit = scale::quantized::<Values, 32, 8>(&lanes, largest, &scales, -32.0, 31.0);

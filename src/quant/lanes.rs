@@ -1,7 +1,7 @@
 //! What an encoder that searches looks at: a few sub-blocks side by side, one in each lane of a vector, so that every sum
 //! over a sub-block is a sum of whole vectors. Nothing is added across lanes, hence all processors compute the same bits.
 
-use super::{encoding, f16};
+use super::{encoding, f16, set_half};
 
 /// Below this a block is zero in every format: the smallest F16 number is 6e-8. Its reciprocal is still finite.
 const VANISHING: f32 = 1e-30;
@@ -208,7 +208,7 @@ fn check<const BLOCK: usize, const BYTES: usize>(src: &[f32], importance: Option
 }
 
 /// What a search needs to know of a block before it starts.
-pub(super) enum Magnitude {
+enum Magnitude {
     /// Everything is zero after encoding.
     Zero,
     /// Largest magnitude, and its reciprocal.
@@ -220,7 +220,7 @@ pub(super) enum Magnitude {
 impl Magnitude {
     /// Of a block of values. NaN counts as larger than infinity.
     #[inline(always)]
-    pub fn of(x: &[f32]) -> Self {
+    fn of(x: &[f32]) -> Self {
         let mut lanes = [0i32; 16];
         let (chunks, rest) = x.as_chunks::<16>();
         debug_assert!(rest.is_empty());
@@ -235,6 +235,21 @@ impl Magnitude {
             _ if largest.is_finite() => Magnitude::Normal { largest, inverse: 1.0 / largest },
             _ => Magnitude::Not(largest),
         }
+    }
+}
+
+/// Clears `block` for an encoder: the largest magnitude and its reciprocal, or `None` where nothing is left to do, because the
+/// block is zero or, by its scale at byte `AT`, not finite.
+#[inline(always)]
+pub(super) fn begin<const AT: usize, const BYTES: usize>(x: &[f32], block: &mut [u8; BYTES]) -> Option<(f32, f32)> {
+    block.fill(0);
+    match Magnitude::of(x) {
+        Magnitude::Zero => None,
+        Magnitude::Not(x) => {
+            set_half::<AT, BYTES>(block, x);
+            None
+        }
+        Magnitude::Normal { largest, inverse } => Some((largest, inverse)),
     }
 }
 

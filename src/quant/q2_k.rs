@@ -10,7 +10,7 @@
 //! Two halves h of 128 elements, of which quarter k = 0..4 at l = 0..32 is element 128 h + 32 k + l. Its code is bits 2 k
 //! and 2 k + 1 of qs[32 h + l]; value = d s q - dmin n.
 
-use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::lanes::{Lanes, Weighting, begin, blocks, reciprocal};
 use super::panel::{self, Block, Line, Panel};
 use super::scale_min::{self, Quantized};
 use super::words::Words;
@@ -97,15 +97,7 @@ impl Panel for Rows {
 codec! {
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
         for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
-            block.fill(0);
-            let (largest, inverse) = match Magnitude::of(x) {
-                Magnitude::Zero => continue,
-                Magnitude::Not(x) => {
-                    set_half::<80, BYTES>(block, x);
-                    continue;
-                }
-                Magnitude::Normal { largest, inverse } => (largest, inverse),
-            };
+            let Some((largest, inverse)) = begin::<80, BYTES>(x, block) else { continue };
             let lanes = Lanes::<16, 16>::load(x, importance, &[inverse; 16], Weighting::Magnitude);
             let lines = scale_min::lines::<3, true, 16, 16>(&lanes, &TOPS);
             let fit = scale_min::quantized::<3, 15, 16, 16>(&lanes, largest, &lines);

@@ -10,7 +10,7 @@
 //! Two halves h of 128 elements, of which quarter k = 0..4 at l = 0..32 is element 128 h + 32 k + l. Its low bits are bits
 //! 2 k and 2 k + 1 of qs[32 h + l], its high bit is that of hmask; value = d (s - 32) (q - 4).
 
-use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::lanes::{Lanes, Weighting, begin, blocks, reciprocal};
 use super::panel::{self, Block, Line, Panel, six_bits_less_32};
 use super::scale::{self, Grid, Integers, Quantized};
 use super::words::Words;
@@ -98,15 +98,7 @@ impl Panel for Rows {
 codec! {
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
         for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
-            block.fill(0);
-            let (largest, inverse) = match Magnitude::of(x) {
-                Magnitude::Zero => continue,
-                Magnitude::Not(x) => {
-                    set_half::<108, BYTES>(block, x);
-                    continue;
-                }
-                Magnitude::Normal { largest, inverse } => (largest, inverse),
-            };
+            let Some((largest, inverse)) = begin::<108, BYTES>(x, block) else { continue };
             let lanes = Lanes::<16, 16>::load(x, importance, &[inverse; 16], Weighting::Magnitude);
             let scales = scale::scales::<Steps, 16, 16>(&lanes, &ENDS);
             let fit = scale::quantized::<Steps, 16, 16>(&lanes, largest, &scales, -32.0, 31.0);

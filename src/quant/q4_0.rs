@@ -8,7 +8,6 @@
 //! Without importance the encoder is the rule that all tools share: d = m / -8, where m is the first value of the largest magnitude, so that
 //! m itself gets code 0; then q = min(15, trunc(x / d + 8.5)).
 
-use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::panel::{self, Block, Line, Panel, split_nibbles};
 use super::scale::{self, Grid, Integers};
 use super::words::Words;
@@ -91,16 +90,9 @@ const ENDS: [f32; 16] = [-8.8, -8.6, -8.4, -8.2, -8.0, -7.8, -7.6, -7.4, -7.2, -
 /// With importance given, the scale that leaves the smallest weighted error.
 #[inline(always)]
 fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
-    for (src, importance, dst) in groups::<BLOCK, BYTES>(src, Some(importance), dst) {
-        let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
-        let scales = scale::scales::<Steps, BLOCK, GROUP>(&group.lanes, &ENDS);
-        for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
-            let d = group.scale(l, scales[l]);
-            let inverse = reciprocal(d);
-            set_half::<0, BYTES>(block, d);
-            *field_mut::<2, 16, BYTES>(block) = packed(x, |x| (Steps::nearest(x * inverse) + 8.0) as u8);
-        }
-    }
+    scale::encode::<Steps, BLOCK, BYTES>(src, Some(importance), dst, &ENDS, |x, inverse, block| {
+        *field_mut::<2, 16, BYTES>(block) = packed(x, |x| (Steps::nearest(x * inverse) + 8.0) as u8);
+    });
 }
 
 /// The codes of a block, two to a byte.

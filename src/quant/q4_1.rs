@@ -8,7 +8,6 @@
 //!
 //! Without importance the encoder is the rule that all tools share: d = (max - min) / 15, m = min, q = min(15, trunc((x - m) / d + 0.5)).
 
-use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::panel::{self, Block, Line, Panel, negative, split_nibbles};
 use super::words::Words;
 use super::{
@@ -95,18 +94,9 @@ const TOPS: [f32; 12] = [13.8, 14.0, 14.2, 14.4, 14.6, 14.8, 15.0, 15.2, 15.4, 1
 /// With importance given, the scale and the minimum that leave the smallest weighted error.
 #[inline(always)]
 fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
-    for (src, importance, dst) in groups::<BLOCK, BYTES>(src, Some(importance), dst) {
-        let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
-        let lines = scale_min::lines::<15, false, BLOCK, GROUP>(&group.lanes, &TOPS);
-        for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
-            let (d, m) = (group.scale(l, lines.scale[l]), group.scale(l, -lines.min[l]));
-            let inverse = reciprocal(d);
-            set_half::<0, BYTES>(block, d);
-            set_half::<2, BYTES>(block, m);
-            let code = |x| scale_min::code::<15>(x, inverse, -m) as u8;
-            *field_mut::<4, 16, BYTES>(block) = packed(x, code);
-        }
-    }
+    scale_min::encode::<15, BLOCK, BYTES>(src, Some(importance), dst, &TOPS, |codes, block| {
+        *field_mut::<4, 16, BYTES>(block) = std::array::from_fn(|j| codes[j] | codes[j + 16] << 4);
+    });
 }
 
 /// Smallest and largest value.

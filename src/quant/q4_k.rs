@@ -9,11 +9,11 @@
 //!
 //! value = d s q - dmin n
 
-use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::lanes::{Lanes, Weighting, begin, blocks, reciprocal};
 use super::panel::{self, Block, Line, Panel, split_nibbles};
 use super::scale_min::{self, Quantized};
 use super::words::Words;
-use super::{Codes, Format, codec, decoding, f16, field, field_mut, half, unpacking};
+use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 12 + BLOCK / 2;
@@ -90,7 +90,7 @@ impl Panel for Rows {
 codec! {
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
         for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
-            let Some(fit) = search::<15>(x, importance, block, &TOPS) else {
+            let Some(fit) = search::<15, BYTES>(x, importance, block, &TOPS) else {
                 continue;
             };
             let codes = codes::<15>(x, &fit);
@@ -111,29 +111,19 @@ const TOPS: [f32; 16] =
 /// Finds scales and minimums and stores them in the 16 bytes that Q4_K and Q5_K blocks begin with; the rest becomes zero.
 /// `None` for blocks that are done with that.
 #[inline(always)]
-pub(super) fn search<const TOP: i32>(
+pub(super) fn search<const TOP: i32, const BYTES: usize>(
     x: &[f32; BLOCK],
     importance: Option<&[f32]>,
-    block: &mut [u8],
+    block: &mut [u8; BYTES],
     tops: &[f32],
 ) -> Option<Quantized<8>> {
-    block.fill(0);
-    let (d, rest) = block.split_first_chunk_mut::<2>()?;
-    let (dmin, rest) = rest.split_first_chunk_mut::<2>()?;
-    let (largest, inverse) = match Magnitude::of(x) {
-        Magnitude::Zero => return None,
-        Magnitude::Not(x) => {
-            *d = f16::from_f32(x).to_le_bytes();
-            return None;
-        }
-        Magnitude::Normal { largest, inverse } => (largest, inverse),
-    };
+    let (largest, inverse) = begin::<0, BYTES>(x, block)?;
     let lanes = Lanes::<32, 8>::load(x, importance, &[inverse; 8], Weighting::Magnitude);
     let lines = scale_min::lines::<TOP, true, 32, 8>(&lanes, tops);
     let fit = scale_min::quantized::<TOP, 63, 32, 8>(&lanes, largest, &lines);
-    *d = f16::from_f32(fit.d).to_le_bytes();
-    *dmin = f16::from_f32(fit.dmin).to_le_bytes();
-    *rest.first_chunk_mut()? = packed_scales(&fit.s.map(|s| s as u8), &fit.n.map(|n| n as u8));
+    set_half::<0, BYTES>(block, fit.d);
+    set_half::<2, BYTES>(block, fit.dmin);
+    *field_mut::<4, 12, BYTES>(block) = packed_scales(&fit.s.map(|s| s as u8), &fit.n.map(|n| n as u8));
     Some(fit)
 }
 

@@ -9,7 +9,6 @@
 //! Without importance the encoder is the rule that all tools share: d = m / -16, where m is the first value of the largest magnitude; then
 //! q = min(31, trunc(x / d + 16.5)).
 
-use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::panel::{self, Block, Line, Panel, fifth_bits, split_nibbles};
 use super::scale::{self, Grid, Integers};
 use super::words::Words;
@@ -96,18 +95,11 @@ const ENDS: [f32; 16] =
 /// With importance given, the scale that leaves the smallest weighted error.
 #[inline(always)]
 fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
-    for (src, importance, dst) in groups::<BLOCK, BYTES>(src, Some(importance), dst) {
-        let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
-        let scales = scale::scales::<Steps, BLOCK, GROUP>(&group.lanes, &ENDS);
-        for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
-            let d = group.scale(l, scales[l]);
-            let inverse = reciprocal(d);
-            set_half::<0, BYTES>(block, d);
-            let (qh, qs) = pack(&x.map(|x| (Steps::nearest(x * inverse) + 16.0) as u8));
-            *field_mut::<2, 4, BYTES>(block) = qh;
-            *field_mut::<6, 16, BYTES>(block) = qs;
-        }
-    }
+    scale::encode::<Steps, BLOCK, BYTES>(src, Some(importance), dst, &ENDS, |x, inverse, block| {
+        let (qh, qs) = pack(&x.map(|x| (Steps::nearest(x * inverse) + 16.0) as u8));
+        *field_mut::<2, 4, BYTES>(block) = qh;
+        *field_mut::<6, 16, BYTES>(block) = qs;
+    });
 }
 
 /// The 32 five-bit codes of a block.

@@ -9,7 +9,6 @@
 //!
 //! Without importance the encoder is the rule that all tools share: d = (max - min) / 31, m = min, q = trunc((x - m) / d + 0.5).
 
-use super::lanes::{GROUP, Group, Weighting, groups, reciprocal};
 use super::panel::{self, Block, Line, Panel, fifth_bits, negative, split_nibbles};
 use super::words::Words;
 use super::{
@@ -98,18 +97,9 @@ const TOPS: [f32; 12] = [29.6, 29.9, 30.2, 30.4, 30.6, 30.8, 31.0, 31.2, 31.4, 3
 /// With importance given, the scale and the minimum that leave the smallest weighted error.
 #[inline(always)]
 fn search(src: &[f32], importance: &[f32], dst: &mut [u8]) {
-    for (src, importance, dst) in groups::<BLOCK, BYTES>(src, Some(importance), dst) {
-        let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
-        let lines = scale_min::lines::<31, false, BLOCK, GROUP>(&group.lanes, &TOPS);
-        for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
-            let (d, m) = (group.scale(l, lines.scale[l]), group.scale(l, -lines.min[l]));
-            let inverse = reciprocal(d);
-            set_half::<0, BYTES>(block, d);
-            set_half::<2, BYTES>(block, m);
-            let code = |x| scale_min::code::<31>(x, inverse, -m) as u8;
-            let (qh, qs) = q5_0::pack(&x.map(code));
-            *field_mut::<4, 4, BYTES>(block) = qh;
-            *field_mut::<8, 16, BYTES>(block) = qs;
-        }
-    }
+    scale_min::encode::<31, BLOCK, BYTES>(src, Some(importance), dst, &TOPS, |codes, block| {
+        let (qh, qs) = q5_0::pack(codes);
+        *field_mut::<4, 4, BYTES>(block) = qh;
+        *field_mut::<8, 16, BYTES>(block) = qs;
+    });
 }

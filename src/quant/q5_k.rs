@@ -100,7 +100,7 @@ impl Panel for Rows {
 codec! {
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
         for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
-            let Some(fit) = q4_k::search::<31>(x, importance, block, &TOPS) else {
+            let Some(fit) = q4_k::search::<31, BYTES>(x, importance, block, &TOPS) else {
                 continue;
             };
             let codes = q4_k::codes::<31>(x, &fit);

@@ -11,7 +11,7 @@
 //! nibble of ql[64 h + 32 (k mod 2) + l], the low one for k < 2 and else the high one; its high bits are bits 2 k and
 //! 2 k + 1 of qh[32 h + l]. value = d s (q - 32).
 
-use super::lanes::{Lanes, Magnitude, Weighting, blocks, reciprocal};
+use super::lanes::{Lanes, Weighting, begin, blocks, reciprocal};
 use super::panel::{self, Block, Line, Panel, split_nibbles};
 use super::scale::{self, Grid, Integers, Quantized};
 use super::words::Words;
@@ -107,15 +107,7 @@ impl Panel for Rows {
 codec! {
     fn encode(src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
         for (x, importance, block) in blocks::<BLOCK, BYTES>(src, importance, dst) {
-            block.fill(0);
-            let (largest, inverse) = match Magnitude::of(x) {
-                Magnitude::Zero => continue,
-                Magnitude::Not(x) => {
-                    set_half::<208, BYTES>(block, x);
-                    continue;
-                }
-                Magnitude::Normal { largest, inverse } => (largest, inverse),
-            };
+            let Some((largest, inverse)) = begin::<208, BYTES>(x, block) else { continue };
             let lanes = Lanes::<16, 16>::load(x, importance, &[inverse; 16], Weighting::Square);
             let scales = scale::scales::<Steps, 16, 16>(&lanes, &ENDS);
             let fit = scale::quantized::<Steps, 16, 16>(&lanes, largest, &scales, -128.0, 127.0);

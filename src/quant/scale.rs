@@ -11,7 +11,8 @@
 //!         for each sub-block: of s and its neighbours, keep the one that leaves the smallest error
 //! ```
 
-use super::lanes::{Lanes, half_scale, nearest, reciprocal, within};
+use super::lanes::{GROUP, Group, Lanes, Weighting, groups, half_scale, nearest, reciprocal, within};
+use super::set_half;
 
 /// The values that codes stand for, before they are scaled.
 pub(super) trait Grid {
@@ -31,6 +32,27 @@ impl<const LOW: i32, const HIGH: i32> Grid for Integers<LOW, HIGH> {
     #[inline(always)]
     fn nearest(x: f32) -> f32 {
         nearest(within(x, LOW as f32, HIGH as f32))
+    }
+}
+
+/// Encodes blocks of one scale each, an F16 number that they begin with. `write` stores the codes, given values, reciprocal of
+/// the scale and block; it is for closures of small functions, or the compiler may not put it here.
+#[inline(always)]
+pub(super) fn encode<G: Grid, const BLOCK: usize, const BYTES: usize>(
+    src: &[f32],
+    importance: Option<&[f32]>,
+    dst: &mut [u8],
+    ends: &[f32],
+    write: impl Fn(&[f32; BLOCK], f32, &mut [u8; BYTES]),
+) {
+    for (src, importance, dst) in groups::<BLOCK, BYTES>(src, importance, dst) {
+        let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
+        let scales = scales::<G, BLOCK, GROUP>(&group.lanes, ends);
+        for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
+            let d = group.scale(l, scales[l]);
+            set_half::<0, BYTES>(block, d);
+            write(x, reciprocal(d), block);
+        }
     }
 }
 

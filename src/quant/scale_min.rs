@@ -1,7 +1,8 @@
 //! The search of formats whose values are scale * code - minimum, codes 0 ..= TOP. As in `scale.rs`, with two numbers to
 //! fit instead of one.
 
-use super::lanes::{Lanes, half_scale, nearest, reciprocal, within};
+use super::lanes::{GROUP, Group, Lanes, Weighting, groups, half_scale, nearest, reciprocal, within};
+use super::set_half;
 
 /// Scales and minimums of sub-blocks: value = scale * code - min.
 #[derive(Clone, Copy)]
@@ -15,6 +16,28 @@ struct Sums<const L: usize> {
     c: [f32; L],
     cc: [f32; L],
     xc: [f32; L],
+}
+
+/// Encodes blocks of one scale and one value for code 0 each, two F16 numbers that they begin with. `write` stores the codes.
+#[inline(always)]
+pub(super) fn encode<const TOP: i32, const BLOCK: usize, const BYTES: usize>(
+    src: &[f32],
+    importance: Option<&[f32]>,
+    dst: &mut [u8],
+    tops: &[f32],
+    write: impl Fn(&[u8; BLOCK], &mut [u8; BYTES]),
+) {
+    for (src, importance, dst) in groups::<BLOCK, BYTES>(src, importance, dst) {
+        let group = Group::<BLOCK>::load(src, importance, Weighting::Magnitude);
+        let lines = lines::<TOP, false, BLOCK, GROUP>(&group.lanes, tops);
+        for (l, (x, block)) in src.as_chunks::<BLOCK>().0.iter().zip(dst.as_chunks_mut::<BYTES>().0).enumerate() {
+            let (d, m) = (group.scale(l, lines.scale[l]), group.scale(l, -lines.min[l]));
+            let inverse = reciprocal(d);
+            set_half::<0, BYTES>(block, d);
+            set_half::<2, BYTES>(block, m);
+            write(&x.map(|x| code::<TOP>(x, inverse, -m) as u8), block);
+        }
+    }
 }
 
 /// The best line of each sub-block. `tops`: codes, not necessarily whole, to try for its largest value. With `ONE_SIDED`

@@ -1,7 +1,10 @@
 //! What the golden tests share: paths, readers of recorded numbers, and comparisons that say where they failed.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod operations;
+
 use dgemma::engine::{BackendKind, Context, ContextParams, KvType, Model, ModelParams};
+use dgemma::sampler::{RecordedNoise, StepNoise};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +64,21 @@ impl Tensors {
     pub fn ids(&self, name: &str) -> Vec<u32> {
         self.words(name).iter().map(|&b| u32::from_le_bytes(b)).collect()
     }
+}
+
+/// The noise that the reference's trace used.
+pub fn recorded(trace: &Tensors) -> RecordedNoise {
+    let mut noise = RecordedNoise::default();
+    for block in (0..).take_while(|b| trace.has(&format!("canvas.{b}"))) {
+        noise.canvases.insert(block, trace.ids(&format!("canvas.{block}")));
+        for step in 0..trace.ids(&format!("used.{block}"))[0] {
+            let key = format!("{block}.{step}");
+            let one =
+                StepNoise { draws: trace.f32(&format!("u.{key}")), renoise: trace.ids(&format!("renoise.{key}")) };
+            noise.steps.insert((block, step), one);
+        }
+    }
+    noise
 }
 
 /// Asserts |got - want| <= bound everywhere; on failure says where it is worst.

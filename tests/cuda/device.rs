@@ -1,10 +1,7 @@
-//! Finding a device, or skipping loudly; random inputs; the comparison with the reference.
+//! Finding a device, or skipping loudly; the comparison with the reference.
 
-use dgemma::backend::Backend;
+pub use super::common::operations::*;
 use dgemma::backend::cuda::{self, Cuda};
-use dgemma::gguf::{Bytes, Tensor};
-use dgemma::quant::Format;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
@@ -63,42 +60,6 @@ pub fn set_shared(bytes: usize) -> bool {
     // SAFETY: as above.
     unsafe { set(bytes) };
     true
-}
-
-/// Repeatable numbers in -1..1.
-pub struct Numbers(pub u64);
-
-impl Numbers {
-    pub fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 40) as f32 / (1u64 << 23) as f32) - 1.0
-    }
-
-    pub fn vec(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.next()).collect()
-    }
-
-    /// A random tensor.
-    pub fn tensor(&mut self, format: &'static Format, shape: &[usize]) -> Tensor {
-        let n: usize = shape.iter().product();
-        let mut data = vec![0u8; n / format.block * format.block_bytes];
-        (format.encode)(&self.vec(n), None, &mut data);
-        let len = data.len();
-        Tensor { name: "test".into(), shape: shape.to_vec(), format, data: Bytes::new(Arc::new(data), 0, len) }
-    }
-}
-
-/// A buffer holding `values`.
-pub fn upload<B: Backend>(b: &B, values: &[f32]) -> B::Buffer {
-    let mut buffer = b.buffer(values.len(), "test").unwrap();
-    b.write(values, &mut buffer, 0).unwrap();
-    buffer
-}
-
-pub fn download<B: Backend>(b: &B, buffer: &B::Buffer, n: usize) -> Vec<f32> {
-    let mut out = vec![0.0; n];
-    b.read(buffer, 0, &mut out).unwrap();
-    out
 }
 
 /// Runs the body on the reference, then on the device, and compares what it returns.

@@ -7,7 +7,7 @@
 use super::device::*;
 use crate::compare;
 use dgemma::backend::cuda::Cuda;
-use dgemma::backend::{Backend, ExpertLoad, ExpertWeights, HeadParams, HeadStats, HeadWeights};
+use dgemma::backend::{Backend, ExpertLoad, ExpertWeights, HeadParams};
 use dgemma::gguf::Tensor;
 use dgemma::quant::{self, Format};
 use std::sync::atomic::AtomicBool;
@@ -208,25 +208,6 @@ fn experts_under_skewed_routing() {
             ));
         }
     }
-}
-
-/// What the head says about `rows` rows, as one list: argmax, draws, entropies, log-probabilities, the soft embedding.
-fn head<B: Backend>(
-    b: &B,
-    table: &Tensor,
-    other: Option<&Tensor>,
-    x: &[f32],
-    rows: usize,
-    params: &HeadParams,
-) -> Vec<f32> {
-    let hidden = table.shape[0];
-    let (table, other) = (b.weight(table.clone()).unwrap(), other.map(|t| b.weight(t.clone()).unwrap()));
-    let mut soft = b.buffer(rows * hidden, "test").unwrap();
-    let mut stats = HeadStats::default();
-    let weights = HeadWeights { table: &table, embedding: other.as_ref().unwrap_or(&table) };
-    b.head(weights, &upload(b, x), rows, params, &mut soft, &mut stats).unwrap();
-    let ids = stats.argmax.iter().chain(&stats.sampled).map(|&id| id as f32);
-    ids.chain(stats.entropy.iter().chain(&stats.log_prob).copied()).chain(download(b, &soft, rows * hidden)).collect()
 }
 
 #[test]

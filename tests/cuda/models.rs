@@ -4,7 +4,6 @@ use super::common::*;
 use super::device::available_unchecked;
 use dgemma::Error;
 use dgemma::engine::{BackendKind, Context, Event, GenerateParams, Model, ModelParams, Start, StepInfo};
-use dgemma::sampler::{RecordedNoise, StepNoise};
 use dgemma_quantize::convert::{self, Options};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -77,21 +76,6 @@ fn a_file_cut_while_it_is_loaded_is_an_error() {
     }
     load_on(&golden("peer").join("micro-Q8_0.gguf"), BackendKind::Cuda, false);
     std::fs::remove_file(file).unwrap();
-}
-
-/// The noise that the reference's trace used.
-fn recorded(trace: &Tensors) -> RecordedNoise {
-    let mut noise = RecordedNoise::default();
-    for block in (0..).take_while(|b| trace.has(&format!("canvas.{b}"))) {
-        noise.canvases.insert(block, trace.ids(&format!("canvas.{block}")));
-        for step in 0..trace.ids(&format!("used.{block}"))[0] {
-            let key = format!("{block}.{step}");
-            let one =
-                StepNoise { draws: trace.f32(&format!("u.{key}")), renoise: trace.ids(&format!("renoise.{key}")) };
-            noise.steps.insert((block, step), one);
-        }
-    }
-    noise
 }
 
 /// Recorded traces: entropies within the bound, accepted, drawn and most probable tokens exactly. All steps on a GPU; on the
