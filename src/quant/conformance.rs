@@ -338,7 +338,6 @@ fn codes_mean_what_the_decoder_says() {
 fn panels_agree_with_codes() {
     let mut noise = Noise(11);
     for (format, codes) in FORMATS.iter().filter_map(|format| Some((format, format.codes.as_ref()?))) {
-        let Some(unpack) = codes.panel else { continue };
         let (columns, groups) = (3 * format.block.max(32), 32 / codes.group);
         let row_bytes = columns / format.block * format.block_bytes;
         let src = noise.bytes(16 * row_bytes);
@@ -355,7 +354,20 @@ fn panels_agree_with_codes() {
         let record = 8 + groups * brackets.len();
         for level in CpuLevel::available() {
             let mut lines = vec![panel::Line([7; 16]); columns / 32 * record];
-            unpack(level, &src, &mut lines);
+            let mut steps = vec![panel::Line([7; 16]); columns / codes.group * 4];
+            (codes.panel)(level, &src, &mut lines, &mut steps);
+            for (i, (steps, group)) in steps.chunks(4).zip(scales_of(&lines, record, groups)).enumerate() {
+                for r in 0..16 {
+                    let same = |step: &panel::Line, factor: f32| {
+                        step.floats()[r].to_bits() == (group.floats()[r] * factor).to_bits()
+                    };
+                    let all = steps
+                        .iter()
+                        .zip(panel::STEPS)
+                        .all(|(step, factor)| same(step, factor) || step.floats()[r].is_nan());
+                    assert!(all, "{} {} steps of scale {i} of row {r}", format.name, level.name());
+                }
+            }
             for (block, lines) in lines.chunks(record).enumerate() {
                 for r in 0..16 {
                     let got: Vec<u8> = lines[..8].iter().flat_map(|line| line.bytes()[r]).collect();
@@ -370,6 +382,11 @@ fn panels_agree_with_codes() {
             }
         }
     }
+}
+
+/// The lines of scales in records of `record` lines.
+fn scales_of(lines: &[panel::Line], record: usize, groups: usize) -> impl Iterator<Item = &panel::Line> {
+    lines.chunks(record).flat_map(move |record| &record[8..8 + groups])
 }
 
 /// Protects products in BF16: what is put in order is what decoding and rounding give, for any number of rows and columns.

@@ -5,7 +5,7 @@
 //!      2   qs[16]  low nibble of qs[j]: element j, high nibble: element j + 16; value d * VALUES[q]
 //! ```
 
-use super::panel::{self, Block, Line, Panel, look_up};
+use super::panel::{self, Block, Line, Panel, Record, look_up};
 use super::scale::{self, Grid};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, nibbles, unpacking};
@@ -14,7 +14,7 @@ const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
 const _: () = assert!(BYTES == 18);
 
-const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static IQ4_NL: Format = Format {
@@ -64,7 +64,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 9;
+    const RECORDS: usize = 1;
+    const RECORD: Record = Record::ONE_SCALE;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

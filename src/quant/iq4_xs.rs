@@ -11,7 +11,7 @@
 
 use super::iq4_nl::{self, Values};
 use super::lanes::{Lanes, Weighting, begin, blocks, reciprocal};
-use super::panel::{self, Block, Line, Panel, look_up, six_bits_less_32};
+use super::panel::{self, Block, Line, Panel, Record, look_up, six_bits_less_32};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, scale, set_half, unpacking};
 
@@ -19,7 +19,7 @@ const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 136);
 
-const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static IQ4_XS: Format = Format {
@@ -69,7 +69,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 72;
+    const RECORDS: usize = 8;
+    const RECORD: Record = Record::ONE_SCALE;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

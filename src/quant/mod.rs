@@ -61,10 +61,10 @@ pub struct Codes {
     pub offset: Option<u8>,
     /// The largest code. Above 63, the offset is 128: kernels may take `code ^ 128` for a signed number.
     pub largest: u8,
-    /// Takes whole blocks apart.
+    /// Takes whole blocks apart: the definition, which `panel` is compared with.
     pub unpack: Unpack,
-    /// The same for sixteen rows at once, where the format has that.
-    pub panel: Option<panel::UnpackPanel>,
+    /// The same for sixteen rows at once, as products take them.
+    pub panel: panel::UnpackPanel,
 }
 
 /// Takes whole blocks apart: a code per element, a scale (and, without an offset, a minimum) per group. Panics when the

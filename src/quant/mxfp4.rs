@@ -11,7 +11,7 @@
 //! The encoder is the rule that all tools share: e - 127 = floor(log2(max|x|)) - 2, with the logarithm rounded to F32, so
 //! that 6 is the largest code needed or nearly so; then the nearest code, the smaller one where two are equally near.
 
-use super::panel::{self, Block, Line, Panel, look_up};
+use super::panel::{self, Block, Line, Panel, Record, look_up};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, unpacking};
 
@@ -19,7 +19,7 @@ const BLOCK: usize = 32;
 const BYTES: usize = 1 + BLOCK / 2;
 const _: () = assert!(BYTES == 17);
 
-const CODES: Codes = Codes { group: 32, offset: Some(12), largest: 24, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 32, offset: Some(12), largest: 24, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static MXFP4: Format =
@@ -59,7 +59,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 9;
+    const RECORDS: usize = 1;
+    const RECORD: Record = Record::ONE_SCALE;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

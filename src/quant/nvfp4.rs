@@ -10,7 +10,7 @@
 //! nearest code, the smaller one where two are equally near.
 
 use super::mxfp4::{SHIFTED, code, doubled, largest};
-use super::panel::{self, Block, Line, Panel, split_nibbles};
+use super::panel::{self, Block, Line, Panel, Record, split_nibbles};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, unpacking};
 
@@ -18,7 +18,7 @@ const BLOCK: usize = 64;
 const BYTES: usize = 4 + BLOCK / 2;
 const _: () = assert!(BYTES == 36);
 
-const CODES: Codes = Codes { group: 16, offset: Some(12), largest: 24, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 16, offset: Some(12), largest: 24, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static NVFP4: Format =
@@ -62,7 +62,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 20;
+    const RECORDS: usize = 2;
+    const RECORD: Record = Record::TWO_SCALES;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

@@ -9,6 +9,9 @@
 //! 1 or 2       F32 scales of the 32 columns, or of 16 and 16
 //! 0, 1 or 2    F32 minimums, where the format has no offset
 //! ```
+//!
+//! Kernels that would rather load a scale's product with 1, 1.25, 1.5 or 1.75 than multiply get these apart, four lines for
+//! each scale ([`STEPS`]).
 
 pub use super::words::Line;
 use super::words::Words;
@@ -17,19 +20,42 @@ use std::marker::PhantomData;
 
 /// Rows of a panel.
 pub const ROWS: usize = 16;
+/// Lines of the codes of 32 columns.
+pub const CODE_LINES: usize = 8;
 
-/// Takes 16 rows of `src.len() / 16` bytes apart. Panics when the lengths do not match.
-pub type UnpackPanel = fn(level: CpuLevel, src: &[u8], out: &mut [Line]);
+/// What scales are multiplied with for [`UnpackPanel`]'s `steps`: the numbers from 1 to 2 with two bits behind the point.
+pub const STEPS: [f32; 4] = [1.0, 1.25, 1.5, 1.75];
+
+/// Takes 16 rows of `src.len() / 16` bytes apart. `steps`, if it is not empty, has a place for each scale's product with each of
+/// [`STEPS`]. Panics when the lengths do not match.
+pub type UnpackPanel = fn(level: CpuLevel, src: &[u8], out: &mut [Line], steps: &mut [Line]);
 
 /// How a format's blocks come apart, sixteen rows at once.
 pub(super) trait Panel: Sized {
     /// Bytes of a block.
     const BYTES: usize;
+    /// How many times 32 columns a block has.
+    const RECORDS: usize;
+    /// What these 32 columns become.
+    const RECORD: Record;
     /// Lines that a block of sixteen rows becomes.
-    const LINES: usize;
+    const LINES: usize = Self::RECORDS * Self::RECORD.lines;
 
     /// `out` has [`Panel::LINES`] lines. Has to be `#[inline(always)]`.
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]);
+}
+
+/// The lines of 32 columns.
+pub(super) struct Record {
+    scales: usize,
+    lines: usize,
+}
+
+impl Record {
+    pub const ONE_SCALE: Record = Record { scales: 1, lines: 9 };
+    pub const SCALE_AND_MIN: Record = Record { scales: 1, lines: 10 };
+    pub const TWO_SCALES: Record = Record { scales: 2, lines: 10 };
+    pub const TWO_SCALES_AND_MINS: Record = Record { scales: 2, lines: 12 };
 }
 
 /// One block of each of the sixteen rows.
@@ -100,39 +126,56 @@ unsafe fn halves(at: *const u8, stride: usize) -> [u16; ROWS] {
 }
 
 /// The [`UnpackPanel`] of `P`.
-pub(super) fn unpack<P: Panel>(level: CpuLevel, src: &[u8], out: &mut [Line]) {
+pub(super) fn unpack<P: Panel>(level: CpuLevel, src: &[u8], out: &mut [Line], steps: &mut [Line]) {
     let stride = src.len() / ROWS;
     assert!(src.len().is_multiple_of(ROWS) && stride.is_multiple_of(P::BYTES), "not a whole number of blocks");
-    assert!(out.len() == stride / P::BYTES * P::LINES, "different numbers of blocks");
+    let records = stride / P::BYTES * P::RECORDS;
+    assert!(out.len() == records * P::RECORD.lines, "different numbers of blocks");
+    assert!(steps.is_empty() || steps.len() == records * P::RECORD.scales * STEPS.len(), "different numbers of scales");
     #[cfg(target_arch = "x86_64")]
     match level {
         // SAFETY: the token proves the features.
-        CpuLevel::Avx512(_) | CpuLevel::Avx512Vnni(_) => return unsafe { avx512::<P>(src, out) },
+        CpuLevel::Avx512(_) | CpuLevel::Avx512Vnni(_) => return unsafe { avx512::<P>(src, out, steps) },
         // SAFETY: the token proves the features.
-        CpuLevel::Avx2(_) => return unsafe { avx2::<P>(src, out) },
+        CpuLevel::Avx2(_) => return unsafe { avx2::<P>(src, out, steps) },
         CpuLevel::Scalar => {}
     }
     let _ = level;
-    blocks::<P, [u32; 16]>(src, out);
+    blocks::<P, [u32; 16]>(src, out, steps);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn avx512<P: Panel>(src: &[u8], out: &mut [Line]) {
-    blocks::<P, super::words::x86::W512>(src, out);
+fn avx512<P: Panel>(src: &[u8], out: &mut [Line], steps: &mut [Line]) {
+    blocks::<P, super::words::x86::W512>(src, out, steps);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2<P: Panel>(src: &[u8], out: &mut [Line]) {
-    blocks::<P, super::words::x86::W256>(src, out);
+fn avx2<P: Panel>(src: &[u8], out: &mut [Line], steps: &mut [Line]) {
+    blocks::<P, super::words::x86::W256>(src, out, steps);
 }
 
 #[inline(always)]
-fn blocks<P: Panel, W: Words>(src: &[u8], out: &mut [Line]) {
+fn blocks<P: Panel, W: Words>(src: &[u8], out: &mut [Line], steps: &mut [Line]) {
     let stride = src.len() / ROWS;
+    let each = if steps.is_empty() { 0 } else { P::RECORDS * P::RECORD.scales * STEPS.len() };
     for (i, out) in out.chunks_exact_mut(P::LINES).enumerate() {
         P::block::<W>(&Block { first: src[i * P::BYTES..].as_ptr(), stride, bytes: PhantomData, of: PhantomData }, out);
+        let steps = &mut steps[i * each..][..each];
+        let scales = out.chunks_exact(P::RECORD.lines).flat_map(|record| &record[CODE_LINES..][..P::RECORD.scales]);
+        for (scale, steps) in scales.zip(steps.as_chunks_mut().0) {
+            multiples::<W>(W::from_lanes(scale.0), steps);
+        }
+    }
+}
+
+/// A scale's products with [`STEPS`].
+#[inline(always)]
+fn multiples<W: Words>(scale: W, out: &mut [Line; STEPS.len()]) {
+    scale.store(&mut out[0]);
+    for i in 1..STEPS.len() {
+        scale.mul_f32(W::splat(STEPS[i].to_bits())).store(&mut out[i]);
     }
 }
 

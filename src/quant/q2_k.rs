@@ -11,7 +11,7 @@
 //! and 2 k + 1 of qs[32 h + l]; value = d s q - dmin n.
 
 use super::lanes::{Lanes, Weighting, begin, blocks, reciprocal};
-use super::panel::{self, Block, Line, Panel};
+use super::panel::{self, Block, Line, Panel, Record};
 use super::scale_min::{self, Quantized};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
@@ -20,7 +20,7 @@ const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 16 + BLOCK / 4 + 2 + 2;
 const _: () = assert!(BYTES == 84);
 
-const CODES: Codes = Codes { group: 16, offset: None, largest: 3, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 16, offset: None, largest: 3, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static Q2_K: Format =
@@ -71,7 +71,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 96;
+    const RECORDS: usize = 8;
+    const RECORD: Record = Record::TWO_SCALES_AND_MINS;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

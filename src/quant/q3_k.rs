@@ -11,7 +11,7 @@
 //! 2 k and 2 k + 1 of qs[32 h + l], its high bit is that of hmask; value = d (s - 32) (q - 4).
 
 use super::lanes::{Lanes, Weighting, begin, blocks, reciprocal};
-use super::panel::{self, Block, Line, Panel, six_bits_less_32};
+use super::panel::{self, Block, Line, Panel, Record, six_bits_less_32};
 use super::scale::{self, Grid, Integers, Quantized};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
@@ -20,7 +20,7 @@ const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 8 + BLOCK / 4 + 12 + 2;
 const _: () = assert!(BYTES == 110);
 
-const CODES: Codes = Codes { group: 16, offset: Some(4), largest: 7, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 16, offset: Some(4), largest: 7, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static Q3_K: Format =
@@ -68,7 +68,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 80;
+    const RECORDS: usize = 8;
+    const RECORD: Record = Record::TWO_SCALES;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

@@ -8,7 +8,7 @@
 //! Without importance the encoder is the rule that all tools share: d = m / -8, where m is the first value of the largest magnitude, so that
 //! m itself gets code 0; then q = min(15, trunc(x / d + 8.5)).
 
-use super::panel::{self, Block, Line, Panel, split_nibbles};
+use super::panel::{self, Block, Line, Panel, Record, split_nibbles};
 use super::scale::{self, Grid, Integers};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, nibbles, set_half, unpacking};
@@ -17,7 +17,7 @@ const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
 const _: () = assert!(BYTES == 18);
 
-const CODES: Codes = Codes { group: 32, offset: Some(8), largest: 15, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 32, offset: Some(8), largest: 15, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static Q4_0: Format =
@@ -49,7 +49,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 9;
+    const RECORDS: usize = 1;
+    const RECORD: Record = Record::ONE_SCALE;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

@@ -10,7 +10,7 @@
 //! value = d s q - dmin n
 
 use super::lanes::{Lanes, Weighting, begin, blocks, reciprocal};
-use super::panel::{self, Block, Line, Panel, split_nibbles};
+use super::panel::{self, Block, Line, Panel, Record, split_nibbles};
 use super::scale_min::{self, Quantized};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
@@ -19,7 +19,7 @@ const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 12 + BLOCK / 2;
 const _: () = assert!(BYTES == 144);
 
-const CODES: Codes = Codes { group: 32, offset: None, largest: 15, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 32, offset: None, largest: 15, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static Q4_K: Format =
@@ -67,7 +67,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 80;
+    const RECORDS: usize = 8;
+    const RECORD: Record = Record::SCALE_AND_MIN;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

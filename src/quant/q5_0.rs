@@ -9,7 +9,7 @@
 //! Without importance the encoder is the rule that all tools share: d = m / -16, where m is the first value of the largest magnitude; then
 //! q = min(31, trunc(x / d + 16.5)).
 
-use super::panel::{self, Block, Line, Panel, fifth_bits, split_nibbles};
+use super::panel::{self, Block, Line, Panel, Record, fifth_bits, split_nibbles};
 use super::scale::{self, Grid, Integers};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, nibbles, q4_0, set_half, unpacking};
@@ -18,7 +18,7 @@ const BLOCK: usize = 32;
 const BYTES: usize = 6 + BLOCK / 2;
 const _: () = assert!(BYTES == 22);
 
-const CODES: Codes = Codes { group: 32, offset: Some(16), largest: 31, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 32, offset: Some(16), largest: 31, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static Q5_0: Format =
@@ -50,7 +50,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 9;
+    const RECORDS: usize = 1;
+    const RECORD: Record = Record::ONE_SCALE;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

@@ -9,7 +9,7 @@
 //!
 //! Without importance the encoder is the rule that all tools share: d = (max - min) / 31, m = min, q = trunc((x - m) / d + 0.5).
 
-use super::panel::{self, Block, Line, Panel, fifth_bits, negative, split_nibbles};
+use super::panel::{self, Block, Line, Panel, Record, fifth_bits, negative, split_nibbles};
 use super::words::Words;
 use super::{
     Codes, Format, codec, decoding, encoding, field, field_mut, half, q4_1, q5_0, scale_min, set_half, unpacking,
@@ -19,7 +19,7 @@ const BLOCK: usize = 32;
 const BYTES: usize = 8 + BLOCK / 2;
 const _: () = assert!(BYTES == 24);
 
-const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static Q5_1: Format =
@@ -52,7 +52,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 10;
+    const RECORDS: usize = 1;
+    const RECORD: Record = Record::SCALE_AND_MIN;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

@@ -11,7 +11,7 @@
 //! value = d s q - dmin n
 
 use super::lanes::blocks;
-use super::panel::{self, Block, Line, Panel, split_nibbles};
+use super::panel::{self, Block, Line, Panel, Record, split_nibbles};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, q4_k, unpacking};
 
@@ -19,7 +19,7 @@ const BLOCK: usize = 256;
 const BYTES: usize = 2 + 2 + 12 + BLOCK / 8 + BLOCK / 2;
 const _: () = assert!(BYTES == 176);
 
-const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static Q5_K: Format =
@@ -71,7 +71,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 80;
+    const RECORDS: usize = 8;
+    const RECORD: Record = Record::SCALE_AND_MIN;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

@@ -12,7 +12,7 @@
 //! 2 k + 1 of qh[32 h + l]. value = d s (q - 32).
 
 use super::lanes::{Lanes, Weighting, begin, blocks, reciprocal};
-use super::panel::{self, Block, Line, Panel, split_nibbles};
+use super::panel::{self, Block, Line, Panel, Record, split_nibbles};
 use super::scale::{self, Grid, Integers, Quantized};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, field, field_mut, half, set_half, unpacking};
@@ -21,7 +21,7 @@ const BLOCK: usize = 256;
 const BYTES: usize = BLOCK / 2 + BLOCK / 4 + BLOCK / 16 + 2;
 const _: () = assert!(BYTES == 210);
 
-const CODES: Codes = Codes { group: 16, offset: Some(32), largest: 63, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 16, offset: Some(32), largest: 63, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static Q6_K: Format =
@@ -76,7 +76,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 80;
+    const RECORDS: usize = 8;
+    const RECORD: Record = Record::TWO_SCALES;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

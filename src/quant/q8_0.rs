@@ -8,7 +8,7 @@
 //! The encoder is the rule that all tools share: d = max|x| / 127, codes rounded to nearest, ties away from zero, with
 //! the scale as it was before it became F16.
 
-use super::panel::{self, Block, Line, Panel};
+use super::panel::{self, Block, Line, Panel, Record};
 use super::words::Words;
 use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, set_half, unpacking};
 
@@ -16,7 +16,7 @@ const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK;
 const _: () = assert!(BYTES == 34);
 
-const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: Some(panel::unpack::<Rows>) };
+const CODES: Codes = Codes { group: 32, offset: Some(128), largest: 255, unpack, panel: panel::unpack::<Rows> };
 
 /// The descriptor.
 pub static Q8_0: Format =
@@ -51,7 +51,8 @@ struct Rows;
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;
-    const LINES: usize = 9;
+    const RECORDS: usize = 1;
+    const RECORD: Record = Record::ONE_SCALE;
 
     #[inline(always)]
     fn block<W: Words>(block: &Block<Self, W>, out: &mut [Line]) {

@@ -1,18 +1,19 @@
 //! One sweep over the vocabulary, segment by segment, for all rows at once:
 //!
 //! ```text
-//! by runs of 64 tokens    logits l = (softcap(x E^T) + bias) / T
+//! by 32 tokens            logits l = (softcap(x E^T) + bias) / T
 //! by rows                 maximum m so far, argmax; sums of exp(l - m) and of exp(l - m) (l - m); the sum of each run
 //! by columns              what the caller makes of exp(l - m): the soft embedding
 //! ```
 //!
-//! A row's sums go through the segments in ascending order, and change with m; threads share runs, then rows, then columns.
+//! A row's sums go through the segments in ascending order, and change with m, and are kept for each run of 64 tokens; threads
+//! share tokens, then rows, then columns.
 //! So memory is that of a segment, each weight is unpacked once, and no result depends on threads.
 
 use super::gemm::Rows;
 use super::math;
 use super::matmul::{Operand, RowRange, TILE_ROWS, tile_product};
-use super::panels::Which;
+use super::panels::{PANEL, Which};
 use super::parallel::{Shared, parallel};
 use crate::backend::HeadParams;
 use crate::backend::host_weight::{HostWeight, zeroed};
@@ -23,8 +24,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Tokens of a segment: enough to share between many threads; the exponentials of 256 rows are 1 MB.
 pub const SEGMENT: usize = 1024;
-/// Tokens of a run; the width of a weight tile, so that a run is computed, and computed again, by one tile product.
+/// Tokens of a run; the width of a weight tile, so that a run is computed again by one tile product.
 pub const RUN: usize = TILE_ROWS;
+/// Tokens of a task: as many as kernels take together. The larger, the longer threads wait for the last one of a segment.
+const TASK: usize = 2 * PANEL;
 /// The tempered logit of a banned token: its exponential is 0 beside any other. Finite, so that sums of a segment in which
 /// every token is banned stay numbers; such a segment weighs nothing beside others.
 pub const NEVER: f32 = -1e38;
@@ -93,7 +96,7 @@ impl Row {
 
 /// Who makes something of a sweep. Nothing has to.
 pub trait Visitor: Sync {
-    /// Logits of tokens `range`, a run, for all rows. From many threads.
+    /// Logits of tokens `range`, at most a run, for all rows. From many threads.
     fn run(&self, _range: Range<usize>, _logits: Rows<*const f32>) {}
     /// A row has a segment more. From many threads, each row from one.
     fn row(&self, _index: usize, _part: &Part) {}
@@ -141,7 +144,7 @@ impl Sweep {
         })
     }
 
-    /// Sweeps once. `fill` makes the logits of a run of tokens for all rows, of which one costs `cost` multiply-adds.
+    /// Sweeps once. `fill` makes the logits of some tokens, at most a run, for all rows, of which one costs `cost` multiply-adds.
     pub fn run(
         &mut self,
         level: CpuLevel,
@@ -155,14 +158,14 @@ impl Sweep {
             let range = first..vocab.min(first + SEGMENT);
             let logits = Shared::new(&mut self.logits);
             let seen = &*visitor;
-            parallel(range.len().div_ceil(RUN), rows * range.len() * cost, |i| {
+            parallel(range.len().div_ceil(TASK), rows * range.len() * cost, |i| {
                 if cancel.load(Ordering::Relaxed) {
                     return;
                 }
-                let from = first + i * RUN;
-                let range = from..range.end.min(from + RUN);
+                let from = first + i * TASK;
+                let range = from..range.end.min(from + TASK);
                 // SAFETY: these columns belong to this task alone.
-                let at = unsafe { logits.at(i * RUN) };
+                let at = unsafe { logits.at(i * TASK) };
                 fill(range.clone(), Rows { at, stride: STRIDE });
                 seen.run(range, Rows { at, stride: STRIDE });
             });

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! 8 words      the integers, -127..=127, four to a word
-//! 1 word       F32 dx, what to multiply them with
+//! 1 word       F32 dx, what to multiply them with: 1, 1.25, 1.5 or 1.75 times a power of two (`mod.rs`)
 //! 1 or 2       per group of the weight, for codes with an offset: -offset * sum(q), where the dot product starts;
 //!              for codes with minimums: the bits of the F32 dx * sum(q), what the minimum is multiplied with
 //! ```
@@ -91,6 +91,11 @@ impl Activations {
         self.columns / COLS * self.kind.record()
     }
 
+    /// The records of the first row; [`Activations::row_words`] further, those of the next.
+    pub fn first(&self) -> *const i32 {
+        self.words.as_ptr()
+    }
+
     /// The records of a row.
     pub fn row(&self, row: usize) -> &[i32] {
         &self.words[row * self.row_words()..][..self.row_words()]
@@ -127,14 +132,25 @@ leveled! {
 /// would look for what does not fit into an integer, one element at a time.
 const ROUND: f32 = 12_582_912.0;
 
+/// The next larger number with two bits behind the point, for a normal number.
+#[inline(always)]
+fn round_up(x: f32) -> f32 {
+    const LOW: u32 = (1 << (f32::MANTISSA_DIGITS - 3)) - 1;
+    f32::from_bits((x.to_bits() + LOW) & !LOW)
+}
+
 #[inline(always)]
 fn round_into<const GROUPS: usize, const WORDS: usize>(x: &[f32], offset: Option<i32>, records: &mut [i32]) {
     for (x, record) in x.as_chunks::<COLS>().0.iter().zip(records.as_chunks_mut::<WORDS>().0) {
         // As integers, magnitudes have the order of the numbers.
         let largest = f32::from_bits(x.iter().fold(0, |m, x| m.max(x.to_bits() & 0x7fff_ffff)));
-        let scale = largest / 127.0;
         // Below that, the reciprocal is no number, and what there is vanishes beside everything else.
-        let inverse = if largest > 1e-35 { 127.0 / largest } else { 0.0 };
+        let (scale, inverse) = if largest > 1e-35 {
+            let s = round_up(largest / 127.0);
+            (s, 1.0 / s)
+        } else {
+            (0.0, 0.0)
+        };
         let mut bytes = [0u8; COLS];
         for j in 0..COLS {
             bytes[j] = (x[j] * inverse + ROUND).to_bits() as u8;

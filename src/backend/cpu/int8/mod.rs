@@ -4,7 +4,7 @@
 //! The formats of quantized weights are small unsigned codes under scales already ([`Codes`]); so
 //!
 //! ```text
-//! x[t, j]  ~ dx[t, b] * q[t, j]                        b = j / 32: q in -127..=127, dx = max |x| / 127
+//! x[t, j]  ~ dx[t, b] * q[t, j]                        b = j / 32: q in -127..=127, dx >= max |x| / 127
 //! w[r, j]  = s[r, g] * (u[r, j] - offset)              g = j / group: formats with an offset, or
 //!          = s[r, g] * u[r, j] - m[r, g]               formats with minimums
 //!
@@ -15,6 +15,10 @@
 //! The dot products of a group are exact; each group then costs one conversion and one or two multiply-adds, in
 //! ascending order of g for every element of out, however rows and threads are cut. The only error is the rounding of x:
 //! at most dx / 2 per element.
+//!
+//! dx is the next larger of 1, 1.25, 1.5 and 1.75 times a power of two, so that a kernel can have dx s for one load: a panel
+//! holds four multiples of each scale, and exponents are added where multiplications would wait for the ports of dot products.
+//! That makes dx up to 1.25 times, and the mean square error of x 1.2 times, what it would be otherwise.
 //!
 //! - `activations.rs`: x in 8 bits, and what the brackets need of it
 //! - `panel.rs`: 16 weight rows unpacked, once for all rows of x, in the order in which the kernels read them

@@ -1,12 +1,11 @@
 //! The product with AVX-512 VNNI and with AVX2.
 //!
 //! VNNI: 32 weight rows (two panels) and up to 4 rows of x, 8 sums that stay in registers for all columns, beside 8 dot
-//! products and, where there are two groups, those of the first. Each step of 4 columns loads two registers of codes and
-//! broadcasts 4 words of x for 8 dot products, so that loads are no bottleneck.
-//! Operations per row of x, 32 columns and 16 weight rows: 8 dot products of 4, one conversion, one multiplication of
-//! scales, one multiply-add; one more with minimums. Groups of 16 columns are put under their scales first and then, both
-//! together, under that of x. On processors where all but the conversion share two ports, that bounds the dot products to
-//! 8 / 10 of their peak, or 8 / 11 with minimums or where groups are 16 columns.
+//! products. Each step of 4 columns loads two registers of codes and broadcasts 4 words of x for 8 dot products, so that loads
+//! are no bottleneck. Operations per row of x, 32 columns and 16 weight rows: 8 dot products of 4 and one multiply-add, with two
+//! groups two, with minimums one more for each; these share two ports on the processors that this was measured on (Zen 4),
+//! which bounds the dot products to 8 / 9 of their peak, or 8 / 10. Elsewhere go the conversion and the product of the scales: a
+//! load of one of the multiples of the weight's and the addition of dx's exponent.
 //!
 //! AVX2 has no such instruction: `maddubs` makes sums of two products in 16 bits, which are added up as far as the largest
 //! code allows, and `madd` widens them. Codes of 8 bits could overflow even one such sum; they go through as magnitudes,
@@ -17,7 +16,7 @@ use super::super::panels::PANEL;
 use super::activations::FIXED;
 use super::panel::{CODE_LINES, Panel};
 use super::{COLS, Job};
-use crate::quant::panel::Line;
+use crate::quant::panel::{Line, STEPS};
 use std::arch::x86_64::*;
 
 /// Where a kernel finds a row of x and puts its results.
@@ -48,31 +47,35 @@ in_order!(integers_in_order, __m512i, zmm_reg, "avx512f");
 in_order!(floats_in_order, __m512, zmm_reg, "avx512f");
 in_order!(in_order, __m256i, ymm_reg, "avx2");
 
+/// Row i of a job whose rows of x have `words` words.
 #[inline(always)]
-fn row(job: &Job, i: usize) -> Row {
-    Row { x: job.x.row(job.rows.get(i)).as_ptr(), out: job.out.at.wrapping_add(i * job.out.stride) }
+fn row(job: &Job, words: usize, i: usize) -> Row {
+    // The caller of the kernels has seen that the row exists.
+    let x = job.x.first().wrapping_add(job.rows.get(i) * words);
+    Row { x, out: job.out.at.wrapping_add(i * job.out.stride) }
 }
 
 /// Calls `$kernel::<ROWS, $constant ...>(panel, rows, walk, $last)` for groups of rows, ROWS being the size of the group.
 macro_rules! row_groups {
     ($kernel:ident, $max:ident, [$($size:literal),*], $constants:tt, $panel:expr, $job:expr, $last:expr) => {{
         let groups = $job.rows.len().div_ceil($max);
+        let words = $job.x.row_words();
         let (mut i, mut walk) = (0, Walk::new($job.ahead, $job.x.columns / COLS, groups));
         while i < $job.rows.len() {
             let n = ($job.rows.len() - i).min($max);
             match n {
-                $($size => row_groups!(@call $kernel, $size, $constants, $panel, $job, i, walk, $last),)*
+                $($size => row_groups!(@call $kernel, $size, $constants, $panel, $job, words, i, walk, $last),)*
                 _ => unreachable!(),
             }
             (i, walk) = (i + n, walk.next());
         }
     }};
-    (@call $kernel:ident, $size:literal, [$($constant:literal),*], $panel:expr, $job:expr, $i:ident, $walk:ident,
+    (@call $kernel:ident, $size:literal, [$($constant:literal),*], $panel:expr, $job:expr, $words:ident, $i:ident, $walk:ident,
      $last:expr) => {
         {
             let mut rows = [Row { x: std::ptr::null(), out: std::ptr::null_mut() }; $size];
             for (r, at) in rows.iter_mut().enumerate() {
-                *at = row($job, $i + r);
+                *at = row($job, $words, $i + r);
             }
             $kernel::<$size, $($constant),*>($panel, rows, $walk, $last)
         }
@@ -86,9 +89,9 @@ pub unsafe fn product_vnni(panels: &[Panel], job: &Job) {
     let mask = |first: usize| ((1u32 << job.width.saturating_sub(first).min(PANEL)) - 1) as u16;
     macro_rules! run {
         ($panels:literal, $groups:literal, $mins:literal) => {{
-            let (mut lines, mut masks) = ([std::ptr::null(); $panels], [0; $panels]);
+            let (mut lines, mut masks) = ([(std::ptr::null(), std::ptr::null()); $panels], [0; $panels]);
             for p in 0..$panels {
-                (lines[p], masks[p]) = (panels[p].lines.as_ptr(), mask(p * PANEL));
+                (lines[p], masks[p]) = ((panels[p].lines.as_ptr(), panels[p].steps.as_ptr()), mask(p * PANEL));
             }
             row_groups!(vnni, VNNI_ROWS, [1, 2, 3, 4], [$panels, $groups, $mins], lines, job, masks)
         }};
@@ -115,7 +118,7 @@ pub unsafe fn product_vnni(panels: &[Panel], job: &Job) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, const MINS: bool>(
-    panels: [*const Line; PANELS],
+    panels: [(*const Line, *const Line); PANELS],
     rows: [Row; ROWS],
     walk: Walk,
     masks: [u16; PANELS],
@@ -126,14 +129,15 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
         walk.prefetch(block);
         // SAFETY: this record of the panels and of each row.
         unsafe {
-            let (mut lines, mut x) = (panels, [std::ptr::null(); ROWS]);
+            let (mut lines, mut x) = ([std::ptr::null::<Line>(); PANELS], [std::ptr::null(); ROWS]);
+            let mut steps = [std::ptr::null::<Line>(); PANELS];
             for p in 0..PANELS {
-                lines[p] = panels[p].add(block * record);
+                lines[p] = panels[p].0.add(block * record);
+                steps[p] = panels[p].1.add(block * GROUPS * STEPS.len());
             }
             for r in 0..ROWS {
                 x[r] = rows[r].x.add(block * (FIXED + GROUPS));
             }
-            let mut scaled = [[_mm512_setzero_ps(); PANELS]; ROWS];
             for g in 0..GROUPS {
                 let mut dots = [[_mm512_setzero_si512(); PANELS]; ROWS];
                 if !MINS {
@@ -149,26 +153,25 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
                     for r in 0..ROWS {
                         let q = _mm512_set1_epi32(*x[r].add(i));
                         for p in 0..PANELS {
-                            dots[r][p] = _mm512_dpbusd_epi32(dots[r][p], w[p], q);
+                            dots[r][p] = integers_in_order(_mm512_dpbusd_epi32(dots[r][p], w[p], q));
                         }
                     }
                 }
-                for p in 0..PANELS {
-                    let scale = _mm512_load_ps(lines[p].add(CODE_LINES + g).cast());
-                    for r in 0..ROWS {
-                        let dot = _mm512_cvtepi32_ps(dots[r][p]);
-                        if GROUPS == 2 && g == 0 {
-                            scaled[r][p] = floats_in_order(_mm512_mul_ps(dot, scale));
-                            continue;
-                        }
-                        let dx = _mm512_set1_ps(f32::from_bits(*x[r].add(COLS / 4) as u32));
-                        sums[r][p] = floats_in_order(if GROUPS == 2 {
-                            _mm512_fmadd_ps(_mm512_fmadd_ps(dot, scale, scaled[r][p]), dx, sums[r][p])
-                        } else {
-                            _mm512_fmadd_ps(dot, _mm512_mul_ps(scale, dx), sums[r][p])
-                        });
+                for r in 0..ROWS {
+                    let dx = x[r].add(COLS / 4);
+                    // The bits behind the point choose a line, the exponent is added. Read apart, because a register of the
+                    // other kind takes a port of the dot products to become a vector.
+                    let step = usize::from(*dx.cast::<u8>().add(2) >> 5) % STEPS.len();
+                    let exponent = _mm512_getexp_ps(_mm512_set1_ps(f32::from_bits(*dx as u32)));
+                    for p in 0..PANELS {
+                        let scale = _mm512_load_ps(steps[p].add(g * STEPS.len() + step).cast());
+                        let scale = _mm512_scalef_ps(scale, exponent);
+                        sums[r][p] =
+                            floats_in_order(_mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r][p]), scale, sums[r][p]));
                     }
-                    if MINS {
+                }
+                if MINS {
+                    for p in 0..PANELS {
                         let min = _mm512_load_ps(lines[p].add(CODE_LINES + GROUPS + g).cast());
                         for r in 0..ROWS {
                             let sum = _mm512_set1_ps(f32::from_bits(*x[r].add(FIXED + g) as u32));
