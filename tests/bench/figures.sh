@@ -16,7 +16,7 @@ mkdir -p "$out"
 bench() {
     local name=$1; shift
     echo "$name: dgemma bench $*" >&2
-    ${MEASURE:-} "$dgemma" bench "$@" --csv >"$out/$day-$name.csv"
+    ${MEASURE:-} "$dgemma" bench "$@" --csv | sed "s#$scratch/##" >"$out/$day-$name.csv"
 }
 
 # model SHAPE TYPE [OPTION...]: makes it, once, in place of the one before
