@@ -357,15 +357,12 @@ fn panels_agree_with_codes() {
             let mut steps = vec![panel::Line([7; 16]); columns / codes.group * 4];
             (codes.panel)(level, &src, &mut lines, &mut steps);
             for (i, (steps, group)) in steps.chunks(4).zip(scales_of(&lines, record, groups)).enumerate() {
-                for r in 0..16 {
-                    let same = |step: &panel::Line, factor: f32| {
-                        step.floats()[r].to_bits() == (group.floats()[r] * factor).to_bits()
-                    };
-                    let all = steps
-                        .iter()
-                        .zip(panel::STEPS)
-                        .all(|(step, factor)| same(step, factor) || step.floats()[r].is_nan());
-                    assert!(all, "{} {} steps of scale {i} of row {r}", format.name, level.name());
+                for (step, factor) in steps.iter().zip(panel::STEPS) {
+                    for (got, scale) in step.floats().into_iter().zip(group.floats()) {
+                        let want = scale * factor;
+                        let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+                        assert!(same, "{} {} scale {i}: {got}, expected {want}", format.name, level.name());
+                    }
                 }
             }
             for (block, lines) in lines.chunks(record).enumerate() {

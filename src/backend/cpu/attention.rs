@@ -41,7 +41,7 @@ impl Inputs<'_> {
     }
 }
 
-/// `exact`: products in f32. Otherwise q, k, v and the exponentials are rounded to BF16 (2^-9 relative each) where the
+/// `exact`: products in f32. Otherwise q, k, v and the exponentials are rounded to BF16 (2^-8 relative at most) where the
 /// processor multiplies such numbers; sums stay in f32.
 pub fn attention(level: CpuLevel, exact: bool, inputs: Inputs, out: &mut [f32]) {
     let s = inputs.shape;

@@ -14,7 +14,7 @@
 //! the sweep, but a lower bound of the sum of exponentials is: the sum so far, or the exponential of a token that was likely
 //! in the step before. So cost falls as distributions become sharp.
 //!
-//! Error beside the dropped tokens: with BF16 products, exponentials and embeddings are rounded once each (2^-9).
+//! Error beside the dropped tokens: with BF16 products, exponentials and embeddings are rounded once each (2^-8 at most).
 
 use super::bf16;
 use super::gemm::{Rows, gemm};

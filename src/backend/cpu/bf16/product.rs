@@ -1,5 +1,5 @@
 //! `out = x * weight^T` in BF16, for weights of 16-bit floats: x and, where they have more bits, the weights are rounded to
-//! BF16 (2^-9 of each number at most), products are added in f32.
+//! BF16 (2^-8 of each number at most), products are added in f32.
 //!
 //! 32 weight rows (two panels) are put in order, once for all rows of x (`quant/pairs.rs`). A tile is these and up to 8 rows of
 //! x: 16 sums stay in registers for all columns, and each pair of columns loads two registers of weights and broadcasts

@@ -16,9 +16,10 @@
 //! ascending order of g for every element of out, however rows and threads are cut. The only error is the rounding of x:
 //! at most dx / 2 per element.
 //!
-//! dx is the next larger of 1, 1.25, 1.5 and 1.75 times a power of two, so that a kernel can have dx s for one load: a panel
-//! holds four multiples of each scale, and exponents are added where multiplications would wait for the ports of dot products.
-//! That makes dx up to 1.25 times, and the mean square error of x 1.2 times, what it would be otherwise.
+//! dx is the next larger of 1, 1.25, 1.5 and 1.75 times a power of two, so that a kernel can have dx s for one load: a
+//! panel holds four multiples of each scale, and exponents are added on ports that dot products leave free, where
+//! multiplications would take theirs. That makes dx up to 1.25 times, and the mean square error of x 1.2 times, what it would be
+//! otherwise.
 //!
 //! - `activations.rs`: x in 8 bits, and what the brackets need of it
 //! - `panel.rs`: 16 weight rows unpacked, once for all rows of x, in the order in which the kernels read them

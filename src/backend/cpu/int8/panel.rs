@@ -6,8 +6,7 @@ use super::COLS;
 use super::activations::Kind;
 use crate::cpu_level::CpuLevel;
 use crate::quant::Codes;
-pub use crate::quant::panel::CODE_LINES;
-use crate::quant::panel::{Line, STEPS};
+use crate::quant::panel::{CODE_LINES, Line, STEPS};
 
 /// Unpacked rows. What rows that a narrower panel lacks hold is of no meaning.
 pub struct Panel {

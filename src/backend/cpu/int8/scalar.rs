@@ -2,9 +2,9 @@
 
 use super::super::panels::PANEL;
 use super::activations::FIXED;
-use super::panel::{CODE_LINES, Panel};
+use super::panel::Panel;
 use super::{COLS, Job};
-use crate::quant::panel::Line;
+use crate::quant::panel::{CODE_LINES, Line};
 
 /// # Safety
 /// As [`super::tile_product`].

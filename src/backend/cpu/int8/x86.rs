@@ -1,11 +1,12 @@
 //! The product with AVX-512 VNNI and with AVX2.
 //!
-//! VNNI: 32 weight rows (two panels) and up to 4 rows of x, 8 sums that stay in registers for all columns, beside 8 dot
-//! products. Each step of 4 columns loads two registers of codes and broadcasts 4 words of x for 8 dot products, so that loads
-//! are no bottleneck. Operations per row of x, 32 columns and 16 weight rows: 8 dot products of 4 and one multiply-add, with two
-//! groups two, with minimums one more for each; these share two ports on the processors that this was measured on (Zen 4),
-//! which bounds the dot products to 8 / 9 of their peak, or 8 / 10. Elsewhere go the conversion and the product of the scales: a
-//! load of one of the multiples of the weight's and the addition of dx's exponent.
+//! VNNI: 32 weight rows (two panels) and up to 4 rows of x, 8 sums that stay in registers for all columns, beside 8
+//! dot products. Each step of 4 columns loads two registers of codes and broadcasts 4 words of x for 8 dot products, so
+//! that loads are no bottleneck. Operations per row of x, 32 columns and 16 weight rows: 8 dot products of 4 and a
+//! multiply-add for each group, with minimums two. These share two ports on the processor that this was measured on
+//! (Zen 4), which bounds the dot products to 8 / 9 of their peak, to 8 / 10 with minimums or where groups are 16 columns.
+//! The other ports take the conversion and the product of the scales, a load of one of the multiples of the weight's and
+//! the addition of dx's exponent.
 //!
 //! AVX2 has no such instruction: `maddubs` makes sums of two products in 16 bits, which are added up as far as the largest
 //! code allows, and `madd` widens them. Codes of 8 bits could overflow even one such sum; they go through as magnitudes,
@@ -14,9 +15,9 @@
 use super::super::ahead::Walk;
 use super::super::panels::PANEL;
 use super::activations::FIXED;
-use super::panel::{CODE_LINES, Panel};
+use super::panel::Panel;
 use super::{COLS, Job};
-use crate::quant::panel::{Line, STEPS};
+use crate::quant::panel::{CODE_LINES, Line, STEPS};
 use std::arch::x86_64::*;
 
 /// Where a kernel finds a row of x and puts its results.
@@ -24,6 +25,13 @@ use std::arch::x86_64::*;
 struct Row {
     x: *const i32,
     out: *mut f32,
+}
+
+/// Where a panel's lines are, and the multiples of its scales.
+#[derive(Clone, Copy)]
+struct Lines {
+    records: *const Line,
+    steps: *const Line,
 }
 
 /// Rows of x that go over the codes together.
@@ -70,8 +78,8 @@ macro_rules! row_groups {
             (i, walk) = (i + n, walk.next());
         }
     }};
-    (@call $kernel:ident, $size:literal, [$($constant:literal),*], $panel:expr, $job:expr, $words:ident, $i:ident, $walk:ident,
-     $last:expr) => {
+    (@call $kernel:ident, $size:literal, [$($constant:literal),*], $panel:expr, $job:expr, $words:ident, $i:ident,
+     $walk:ident, $last:expr) => {
         {
             let mut rows = [Row { x: std::ptr::null(), out: std::ptr::null_mut() }; $size];
             for (r, at) in rows.iter_mut().enumerate() {
@@ -89,9 +97,11 @@ pub unsafe fn product_vnni(panels: &[Panel], job: &Job) {
     let mask = |first: usize| ((1u32 << job.width.saturating_sub(first).min(PANEL)) - 1) as u16;
     macro_rules! run {
         ($panels:literal, $groups:literal, $mins:literal) => {{
-            let (mut lines, mut masks) = ([(std::ptr::null(), std::ptr::null()); $panels], [0; $panels]);
+            let nowhere = Lines { records: std::ptr::null(), steps: std::ptr::null() };
+            let (mut lines, mut masks) = ([nowhere; $panels], [0; $panels]);
             for p in 0..$panels {
-                (lines[p], masks[p]) = ((panels[p].lines.as_ptr(), panels[p].steps.as_ptr()), mask(p * PANEL));
+                lines[p] = Lines { records: panels[p].lines.as_ptr(), steps: panels[p].steps.as_ptr() };
+                masks[p] = mask(p * PANEL);
             }
             row_groups!(vnni, VNNI_ROWS, [1, 2, 3, 4], [$panels, $groups, $mins], lines, job, masks)
         }};
@@ -118,7 +128,7 @@ pub unsafe fn product_vnni(panels: &[Panel], job: &Job) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, const MINS: bool>(
-    panels: [(*const Line, *const Line); PANELS],
+    panels: [Lines; PANELS],
     rows: [Row; ROWS],
     walk: Walk,
     masks: [u16; PANELS],
@@ -132,8 +142,8 @@ unsafe fn vnni<const ROWS: usize, const PANELS: usize, const GROUPS: usize, cons
             let (mut lines, mut x) = ([std::ptr::null::<Line>(); PANELS], [std::ptr::null(); ROWS]);
             let mut steps = [std::ptr::null::<Line>(); PANELS];
             for p in 0..PANELS {
-                lines[p] = panels[p].0.add(block * record);
-                steps[p] = panels[p].1.add(block * GROUPS * STEPS.len());
+                lines[p] = panels[p].records.add(block * record);
+                steps[p] = panels[p].steps.add(block * GROUPS * STEPS.len());
             }
             for r in 0..ROWS {
                 x[r] = rows[r].x.add(block * (FIXED + GROUPS));
