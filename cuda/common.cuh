@@ -245,6 +245,18 @@ DEVICE uint32_t pack_bf16(float low, float high) {
 #endif
 }
 
+// a b + c of two bf16 numbers each, rounded once.
+DEVICE uint32_t fma_bf16(uint32_t a, uint32_t b, uint32_t c) {
+#ifdef __CUDACC__
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+#else
+    const float low = fmaf(bf16_to_float(a & 0xffff), bf16_to_float(b & 0xffff), bf16_to_float(c & 0xffff));
+    return pack_bf16(low, fmaf(bf16_to_float(a >> 16), bf16_to_float(b >> 16), bf16_to_float(c >> 16)));
+#endif
+}
+
 // 2^x, off by 2^-22 of it at most; results below 2^-126 may become 0.
 DEVICE float exp2_near(float x) {
 #ifdef __CUDACC__

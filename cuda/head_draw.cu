@@ -42,7 +42,7 @@ DEVICE void head_draw(const uint8_t* table, int vocab, int k, int k_tiles, const
         float sum = 0;
         for (int column = lane() * 4; column < k; column += WARP * 4) {
             float v[4];
-            elements<FORMAT>(table, k_tiles, first + i, column, v);
+            elements<FORMAT, X::PARTS == 1>(table, k_tiles, first + i, column, v);
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 sum = fmaf(v[j], X::value(records + column / 64 * X::RECORD, column % 64 + j), sum);
@@ -79,7 +79,8 @@ DEVICE void head_draw(const uint8_t* table, int vocab, int k, int k_tiles, const
 
 #if FORMAT_QUANTIZED
 DRAW(head_draw_int8, Int8)
-#elif FORMAT_HALF
+#endif
+#if FORMAT_QUANTIZED || FORMAT_HALF
 DRAW(head_draw_bf16, Bf16)
 #endif
 DRAW(head_draw_exact, Exact)

@@ -19,14 +19,20 @@ DEVICE float half_warp_max(float x) {
 }
 
 // `store` false: the lanes only take part.
-template <class X>
-DEVICE void write_record(X, uint8_t* record, float low, float high, bool store) {
+DEVICE void write_record(Exact, uint8_t* record, float low, float high, bool store) {
     if (!store) return;
-    uint32_t lows[X::PARTS], highs[X::PARTS];
+    uint32_t lows[Exact::PARTS], highs[Exact::PARTS];
     split_bf16(low, lows);
     split_bf16(high, highs);
 #pragma unroll
-    for (int i = 0; i < X::PARTS; i++) ((uint32_t*)record)[i * 32 + lane()] = lows[i] | highs[i] << 16;
+    for (int i = 0; i < Exact::PARTS; i++) ((uint32_t*)record)[i * 32 + lane()] = lows[i] | highs[i] << 16;
+}
+
+// Of four columns in two lanes, the even lane stores 0 and 2, the odd one 1 and 3.
+DEVICE void write_record(Bf16, uint8_t* record, float low, float high, bool store) {
+    const bool odd = lane() % 2;
+    const float other = __shfl_xor_sync(ALL, odd ? low : high, 1);
+    if (store) ((uint32_t*)record)[Bf16::place(2 * lane() - odd) / 2] = odd ? pack_bf16(other, high) : pack_bf16(low, other);
 }
 
 DEVICE void write_record(Int8, uint8_t* record, float low, float high, bool store) {

@@ -5,7 +5,8 @@
 //       unpack the tile into registers            16 rows x 64 columns, eight registers of four codes per lane
 //       for each 8 tokens:                        mma.sync, the weight on the side of 16, tokens on the side of 8
 //           Int8: two products over 32 columns in integers, each scaled into the f32 sums
-//           Bf16, Exact: four products over 16 columns, for each pair of parts that matters
+//           Bf16: four products over 16 columns; a load of activations serves all weight tiles of the warp
+//           Exact: four products over 16 columns, for each pair of parts that matters
 //
 // The order of a sum depends on the columns alone, so an element is the same bits whatever tile it is computed in.
 #pragma once
@@ -38,7 +39,7 @@ struct Product {
 #pragma unroll
         for (int c = 0; c < COPIES; c++) {
             const int i = int(threadIdx.x) + c * WARPS * WARP, token = i / CHUNKS, part = i % CHUNKS;
-            mine.to[c] = X::PITCH == X::RECORD ? i * 16 : token * X::PITCH + part * 16;
+            mine.to[c] = token * X::PITCH + (X::SWIZZLED ? part ^ token % 2 * 4 : part) * 16;
             if (c * WARPS * WARP >= mine.copies) continue;
             const uint32_t row = row_of ? row_of[first + token] : uint32_t(first + token);
             mine.from[c] = row * uint32_t(k_tiles * CHUNKS) + part;
@@ -73,7 +74,7 @@ struct Product {
         const uint8_t* super = tile + F::TILE_BYTES;
         uint32_t a[8];
 #pragma unroll
-        for (int r = 0; r < 8; r++) a[r] = F::code(tile, lane(), r);
+        for (int r = 0; r < 8; r++) a[r] = signed_code<F>(tile, lane(), r);
         float scale[2][64 / F::GROUP], minimum[2][2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -123,7 +124,35 @@ struct Product {
     }
 #endif
 
-    DEVICE void multiply_bf16(float (&sums)[GROUPS][4], const uint8_t* tile, const uint8_t* x, int tokens) {
+    // Eight lanes read 16 bytes at a time: of two rows, one half of each, which SWIZZLED puts in different banks.
+    DEVICE void multiply_bf16(float (&sums)[W][GROUPS][4], const uint8_t* tiles, const uint8_t* x, int tokens) {
+        const int g = lane() / 4, t = lane() % 4;
+        uint32_t a[W][4][4];
+#pragma unroll
+        for (int w = 0; w < W; w++)
+#pragma unroll
+            for (int r = 0; r < 8; r++) {
+                const uint8_t* tile = tiles + w * WEIGHT_BYTES;
+                four_bf16<F>(tile, tile + F::TILE_BYTES, lane(), r, a[w][r / 2][r % 2], a[w][r / 2][r % 2 + 2]);
+            }
+        const uint8_t* halves[2] = {x + g * X::PITCH + g % 2 * 64 + t * 16, x + g * X::PITCH + (1 - g % 2) * 64 + t * 16};
+#pragma unroll
+        for (int n = 0; n < GROUPS; n++) {
+            if (n * 8 >= tokens) break;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const uint4 b = *(const uint4*)(halves[half] + n * 8 * X::PITCH);
+#pragma unroll
+                for (int w = 0; w < W; w++) {
+                    const uint32_t(&first)[4] = a[w][2 * half], (&second)[4] = a[w][2 * half + 1];
+                    mma_bf16(sums[w][n], first[0], first[1], first[2], first[3], b.x, b.y);
+                    mma_bf16(sums[w][n], second[0], second[1], second[2], second[3], b.z, b.w);
+                }
+            }
+        }
+    }
+
+    DEVICE void multiply_exact(float (&sums)[GROUPS][4], const uint8_t* tile, const uint8_t* x, int tokens) {
         static constexpr int PARTS = X::PARTS < 1 ? 1 : X::PARTS, MINE = F::PARTS < PARTS ? F::PARTS : PARTS;
         const int g = lane() / 4, t = lane() % 4;
 #pragma unroll
@@ -157,14 +186,18 @@ struct Product {
         }
     }
 
-    DEVICE void multiply(float (&sums)[GROUPS][4], const uint8_t* tile, const uint8_t* x, int tokens) {
+    DEVICE void multiply(float (&sums)[W][GROUPS][4], const uint8_t* tiles, const uint8_t* x, int tokens) {
+        if (X::PARTS == 1) multiply_bf16(sums, tiles, x, tokens);
+#pragma unroll
+        for (int w = 0; w < W; w++) {
 #if FORMAT_QUANTIZED
-        if (X::PARTS == 0) return multiply_int8(sums, tile, x, tokens);
+            if (X::PARTS == 0) multiply_int8(sums[w], tiles + w * WEIGHT_BYTES, x, tokens);
 #endif
-        multiply_bf16(sums, tile, x, tokens);
+            if (X::PARTS == 3) multiply_exact(sums[w], tiles + w * WEIGHT_BYTES, x, tokens);
+        }
     }
 
-    // Products of the warp's weight tiles (16 rows each, from column 0; null: none) with rows `first .. first + tokens` of
+    // Products of the warp's weight tiles (16 rows each, from column 0; all null: none) with rows `first .. first + tokens` of
     // `x`, or with rows row_of[first ..]. Every warp of the block takes part.
     DEVICE void run(float (&sums)[W][GROUPS][4], const uint8_t* const (&weight)[W], int k_tiles, const uint8_t* x,
                     const uint32_t* row_of, int first, int tokens) {
@@ -192,10 +225,7 @@ struct Product {
             cp_async_commit();
             const uint8_t* stage = memory + kt % X::STAGES * STAGE_BYTES;
             const uint8_t* tiles = stage + X::TOKENS * X::PITCH + warp() * W * WEIGHT_BYTES;
-#pragma unroll
-            for (int w = 0; w < W; w++) {
-                if (weight[w]) multiply(sums[w], tiles + w * WEIGHT_BYTES, stage, tokens);
-            }
+            if (weight[0]) multiply(sums, tiles, stage, tokens);
         }
         __syncthreads(); // the memory may be used again
     }

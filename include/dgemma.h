@@ -537,7 +537,8 @@ typedef struct dgemma_model_params {
   size_t error_text_cap;
   /**
    * 1: DGEMMA_BACKEND_CPU computes all products in f32, DGEMMA_BACKEND_CUDA as accurately. 0: those with quantized weights
-   * round their other operand to 8 bits, which is several times faster and moves logits a little; those with weights of
+   * round their other operand to 8 bits, which is several times faster and moves logits a little (DGEMMA_BACKEND_CUDA on
+   * GPUs of data centers, compute capability 8.0, 9.0, 10.0 and 10.3: both to bf16, but for experts); those with weights of
    * 16-bit floats round both to bf16, with DGEMMA_BACKEND_CPU only where the processor has AVX-512 BF16. The text of a seed
    * differs between the two.
    */

@@ -39,9 +39,10 @@ type LoadOptions struct {
 	// Lock keeps the file's bytes in memory, never pushed out by the system. Needs the right to lock that much
 	// (ulimit -l); else the error is [ErrIO].
 	Lock bool
-	// Exact makes the CPU backend compute all products in 32-bit floats. Else those with quantized weights round their
-	// other operand to 8 bits, which is several times faster and moves logits a little, and those with weights of 16-bit
-	// floats round to bf16 where the processor has AVX-512 BF16. The text of a seed differs.
+	// Exact makes the CPU backend compute all products in 32-bit floats, and [CUDA] as accurately. Else those with quantized
+	// weights round their other operand to 8 bits, which is several times faster and moves logits a little ([CUDA] on GPUs of
+	// data centers: both to bf16, but for experts), and those with weights of 16-bit floats round both to bf16, on the CPU
+	// only where it has AVX-512 BF16. The text of a seed differs.
 	Exact bool
 	// CPULevel is the instruction set that the CPU backend uses; CPUBest but for comparisons.
 	CPULevel CPULevel

@@ -6,21 +6,24 @@
 // per lane (a coalesced load): byte i of 32-bit word 2 j + b holds register 4 j + b's byte i in its low nibble and register
 // 4 j + 2 + b's in its high one, except for formats with a table of values, see `look_up`.
 //
-// A format says: `code(tile, lane, r)`, four signed bytes of register r; `scale(tile, super, row, group)` and, with
-// MINIMUMS, `minimum(...)`; an element is scale * code - minimum, rounded after each operation.
+// A format says: `code(tile, lane, r)`, four bytes of register r; `scale(tile, super, row, group)` and, with MINIMUMS,
+// `minimum(...)`. Bytes are signed where MIDDLE is 0. Otherwise they are below 64, and MIDDLE is the middle of what they can
+// be: without minimums it is taken off (`signed_code`). An element is scale * signed_code - minimum, rounded after each
+// operation.
 #pragma once
 #include "../common.cuh"
 
-template <int ELEMENTS_PER_SCALE>
+template <int ELEMENTS_PER_SCALE, int TAKEN_OFF = 0>
 struct Symmetric {
     static constexpr bool MINIMUMS = false;
-    static constexpr int GROUP = ELEMENTS_PER_SCALE, SUPER_BYTES = 0, PARTS = 3;
+    static constexpr int GROUP = ELEMENTS_PER_SCALE, MIDDLE = TAKEN_OFF, SUPER_BYTES = 0, PARTS = 3;
     DEVICE float minimum(const uint8_t*, const uint8_t*, int, int) { return 0; }
 };
 
+template <int MIDDLE_CODE>
 struct WithMinimums {
     static constexpr bool MINIMUMS = true;
-    static constexpr int GROUP = 32, SUPER_BYTES = 0, PARTS = 3;
+    static constexpr int GROUP = 32, MIDDLE = MIDDLE_CODE, SUPER_BYTES = 0, PARTS = 3;
 };
 
 // Codes of whole bytes: register r of lane l is word 4 (r / 4) + r % 4 of two 16-byte words per lane, 512 bytes apart.
@@ -45,6 +48,12 @@ DEVICE uint32_t minus_bytes(uint32_t codes) {
     return (codes + (128 - N) * 0x01010101u) ^ 0x80808080u;
 }
 
+template <class F>
+DEVICE uint32_t signed_code(const uint8_t* tile, int lane, int r) {
+    const uint32_t codes = F::code(tile, lane, r);
+    return F::MINIMUMS || F::MIDDLE == 0 ? codes : minus_bytes<F::MIDDLE>(codes);
+}
+
 // Indices into a table of sixteen bytes. Half a word per register, four nibbles in a row, as the selector of a byte
 // permutation wants them: the low half of word 2 j + b is register 4 j + b, the high half register 4 j + 2 + b.
 DEVICE uint32_t look_up(const uint8_t* tile, int lane, int r, uint32_t t0, uint32_t t1, uint32_t t2, uint32_t t3) {
@@ -64,12 +73,35 @@ DEVICE uint32_t doubled_e2m1(const uint8_t* tile, int lane, int r) {
 template <class F>
 DEVICE void four_values(const uint8_t* tile, const uint8_t* super, int lane, int r, float (&v)[4]) {
     const int row = lane / 4 + r % 2 * 8, group = (r / 4 * 32 + (r & 2) * 8) / F::GROUP;
-    const uint32_t codes = F::code(tile, lane, r);
+    const uint32_t codes = signed_code<F>(tile, lane, r);
     const float scale = F::scale(tile, super, row, group), minimum = F::minimum(tile, super, row, group);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const float product = scale * float(int8_t(codes >> (8 * i)));
         v[i] = F::MINIMUMS ? product - minimum : product;
     }
+}
+
+// Four codes less MIDDLE as bf16, exact: the first and the third in `even`, the others in `odd`. 0x4300 is 128, whose lowest
+// bits the seven lower bits of a byte become, and 0xc300 | m is -(128 + m); the eighth bit of a signed byte makes -256 of -128.
+template <class F>
+DEVICE void centred_bf16(uint32_t codes, uint32_t& even, uint32_t& odd) {
+    const uint32_t one = 0x3f803f80u, upper = codes >> 8, centre = 0xc300c300u | F::MIDDLE * 0x00010001u;
+    even = fma_bf16((codes & 0x007f007fu) | 0x43004300u, one, F::MIDDLE ? centre : centre | (codes & 0x00800080u));
+    odd = fma_bf16((upper & 0x007f007fu) | 0x43004300u, one, F::MIDDLE ? centre : centre | (upper & 0x00800080u));
+}
+
+// Four elements of register r rounded to bf16, as are their scale and, with minimums, the element that MIDDLE stands for: the
+// first and the third in `even`. That element is what codes from the middle are added to: the others are within its group's
+// range, half of which the codes' share is at most, where codes from 0 times their scale can be twice as large as elements.
+template <class F>
+DEVICE void four_bf16(const uint8_t* tile, const uint8_t* super, int lane, int r, uint32_t& even, uint32_t& odd) {
+    const int row = lane / 4 + r % 2 * 8, group = (r / 4 * 32 + (r & 2) * 8) / F::GROUP;
+    const float of_codes = F::scale(tile, super, row, group);
+    const float of_middle = F::MINIMUMS ? fmaf(float(F::MIDDLE), of_codes, -F::minimum(tile, super, row, group)) : 0;
+    const uint32_t scale = pack_bf16(of_codes, of_codes), middle = pack_bf16(of_middle, of_middle);
+    centred_bf16<F>(F::code(tile, lane, r), even, odd);
+    even = fma_bf16(even, scale, middle);
+    odd = fma_bf16(odd, scale, middle);
 }
 #define FORMAT_QUANTIZED 1

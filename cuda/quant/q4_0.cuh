@@ -2,10 +2,10 @@
 #pragma once
 #include "codes.cuh"
 
-struct q4_0 : Symmetric<32> {
+struct q4_0 : Symmetric<32, 8> {
     static constexpr int SCALES = 16 * WARP, TILE_BYTES = SCALES + 64;
 
-    DEVICE uint32_t code(const uint8_t* tile, int lane, int r) { return minus_bytes<8>(nibbles(tile, lane, r)); }
+    DEVICE uint32_t code(const uint8_t* tile, int lane, int r) { return nibbles(tile, lane, r); }
 
     DEVICE float scale(const uint8_t* tile, const uint8_t*, int row, int group) {
         return half_to_float(((const uint16_t*)(tile + SCALES))[row * 2 + group]);

@@ -2,7 +2,7 @@
 #pragma once
 #include "codes.cuh"
 
-struct q4_1 : WithMinimums {
+struct q4_1 : WithMinimums<8> {
     static constexpr int SCALES = 16 * WARP, TILE_BYTES = SCALES + 128;
 
     DEVICE uint32_t code(const uint8_t* tile, int lane, int r) { return nibbles(tile, lane, r); }

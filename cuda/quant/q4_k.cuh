@@ -3,7 +3,7 @@
 #pragma once
 #include "codes.cuh"
 
-struct q4_k : WithMinimums {
+struct q4_k : WithMinimums<8> {
     static constexpr int SCALES = 16 * WARP, TILE_BYTES = SCALES + 64, SUPER_BYTES = 64;
 
     DEVICE uint32_t code(const uint8_t* tile, int lane, int r) { return nibbles(tile, lane, r); }

@@ -2,11 +2,11 @@
 #pragma once
 #include "codes.cuh"
 
-struct q5_0 : Symmetric<32> {
+struct q5_0 : Symmetric<32, 16> {
     static constexpr int HIGH = 16 * WARP, SCALES = HIGH + 4 * WARP, TILE_BYTES = SCALES + 64;
 
     DEVICE uint32_t code(const uint8_t* tile, int lane, int r) {
-        return minus_bytes<16>(nibbles(tile, lane, r) | fifth_bits(tile + HIGH, lane, r));
+        return nibbles(tile, lane, r) | fifth_bits(tile + HIGH, lane, r);
     }
 
     DEVICE float scale(const uint8_t* tile, const uint8_t*, int row, int group) {

@@ -3,7 +3,7 @@
 #pragma once
 #include "codes.cuh"
 
-struct q5_1 : WithMinimums {
+struct q5_1 : WithMinimums<16> {
     static constexpr int HIGH = 16 * WARP, SCALES = HIGH + 4 * WARP, TILE_BYTES = SCALES + 128;
 
     DEVICE uint32_t code(const uint8_t* tile, int lane, int r) {

@@ -3,7 +3,7 @@
 #pragma once
 #include "codes.cuh"
 
-struct q5_k : WithMinimums {
+struct q5_k : WithMinimums<16> {
     static constexpr int HIGH = 16 * WARP, SCALES = HIGH + 4 * WARP, TILE_BYTES = SCALES + 64, SUPER_BYTES = 64;
 
     DEVICE uint32_t code(const uint8_t* tile, int lane, int r) {

@@ -3,12 +3,12 @@
 #pragma once
 #include "codes.cuh"
 
-struct q6_k : Symmetric<16> {
+struct q6_k : Symmetric<16, 32> {
     static constexpr int HIGH = 16 * WARP, SCALES = HIGH + 8 * WARP, TILE_BYTES = SCALES + 64, SUPER_BYTES = 64;
 
     DEVICE uint32_t code(const uint8_t* tile, int lane, int r) {
         const uint32_t high = ((const uint32_t*)(tile + HIGH))[lane * 2 + r / 4];
-        return minus_bytes<32>(nibbles(tile, lane, r) | (high >> (2 * (r % 4)) & 0x03030303u) << 4);
+        return nibbles(tile, lane, r) | (high >> (2 * (r % 4)) & 0x03030303u) << 4;
     }
 
     DEVICE float scale(const uint8_t* tile, const uint8_t* super, int row, int group) {

@@ -44,8 +44,9 @@ pub struct ModelParams {
     pub cpu_level: Option<CpuLevel>,
     /// Compute all products of the CPU and CUDA backends in f32, or as accurately. By default, those with quantized weights
     /// round their other operand to 8 bits, which is several times faster; what that costs in accuracy is in
-    /// `tests/bench/SPEED.md`. Those with weights of 16-bit floats round both to bf16, on a GPU and on processors with AVX-512
-    /// BF16. Weights of f32 are multiplied in f32.
+    /// `tests/bench/SPEED.md`. On GPUs of data centers they round both to bf16 instead, but for experts
+    /// ([`cuda::Rounding`](crate::backend::cuda::Rounding)). Those with weights of 16-bit floats round both to bf16, on a GPU
+    /// and on processors with AVX-512 BF16. Weights of f32 are multiplied in f32.
     pub exact: bool,
     /// Read the file into memory instead of mapping it. Loading takes longer and the memory is not shared with other
     /// processes; in exchange the file can be changed or removed afterwards. A mapped file must stay as it is: passes after a

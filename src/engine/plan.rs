@@ -9,7 +9,7 @@
 
 use super::{ContextParams, default_kv};
 use crate::backend::KvType;
-use crate::backend::cuda::{self, Cuda, Limits, Placement, Work};
+use crate::backend::cuda::{self, Cuda, Limits, Placement, Rounding, Work};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::model::{Config, Matrix, SessionSizes, matrices, vector_numbers};
@@ -41,6 +41,8 @@ pub struct Room {
     pub processors: usize,
     /// Most bytes of shared memory that a block can have there.
     pub shared: usize,
+    /// How products round there, unless they are to be exact.
+    pub rounding: Rounding,
     /// Bytes of host memory that can be had.
     pub host_free: usize,
 }
@@ -50,7 +52,7 @@ impl Room {
     pub fn of(cuda: &Cuda) -> Result<Self> {
         let ((free, total), info) = (cuda.memory()?, cuda.info());
         let (device, processors, shared) = (info.name.clone(), info.processors, info.shared);
-        Ok(Room { device, free, total, processors, shared, host_free: Room::host() })
+        Ok(Room { device, free, total, processors, shared, rounding: cuda.rounding(), host_free: Room::host() })
     }
 
     /// Bytes of host memory that the system says it can give.
@@ -187,7 +189,8 @@ impl Needs {
             let too_large = || Error::Internal(format!("tensor `{}` has more bytes than memory has", matrix.name));
             let bytes = layout.bytes(cols, rows, count).ok_or_else(too_large)?;
             let chosen = if matrix.name.ends_with("ffn_down_exps.weight") { config.top_k } else { 1 };
-            let row = chosen * cols.div_ceil(64) * cuda::operand(layout, limits.exact).record_bytes();
+            let row =
+                chosen * cols.div_ceil(64) * cuda::operand(layout, matrix.experts, limits.rounding).record_bytes();
             needs.operand_row = needs.operand_row.max(row);
             needs.matrices.push((matrix, bytes));
         }
@@ -197,7 +200,8 @@ impl Needs {
     /// Of the model in `file`.
     pub fn of(file: &Gguf, exact: bool, room: &Room) -> Result<Self> {
         let config = Config::from_gguf(file)?;
-        let limits = Limits { processors: room.processors, shared: room.shared, exact };
+        let rounding = Rounding { exact, ..room.rounding };
+        let limits = Limits { processors: room.processors, shared: room.shared, rounding };
         Needs::new(&config, matrices(file, config.layers.len()), limits)
     }
 

@@ -5,6 +5,8 @@ use crate::model::LayerShape;
 use crate::quant;
 
 const GB: usize = 1_000_000_000;
+/// Of an H100.
+const ROUNDING: Rounding = Rounding { exact: false, bf16: true };
 
 /// `google/diffusiongemma-26B-A4B-it`.
 fn config() -> Config {
@@ -81,13 +83,21 @@ fn table(mix: &str) -> Vec<Matrix> {
 }
 
 fn needs(mix: &str) -> Needs {
-    Needs::new(&config(), table(mix), Limits { processors: 132, shared: 227 << 10, exact: false }).unwrap()
+    Needs::new(&config(), table(mix), Limits { processors: 132, shared: 227 << 10, rounding: ROUNDING }).unwrap()
 }
 
 /// A device of `gb` GB, 0.5 of which its driver has already, in a machine with 64 GB free.
 fn room(gb: usize) -> Room {
     let (total, host_free) = (gb * GB, 64 * GB);
-    Room { device: "test".into(), free: total - GB / 2, total, processors: 132, shared: 227 << 10, host_free }
+    Room {
+        device: "test".into(),
+        free: total - GB / 2,
+        total,
+        processors: 132,
+        shared: 227 << 10,
+        rounding: ROUNDING,
+        host_free,
+    }
 }
 
 fn params(n_gpu_layers: Option<usize>, n_cpu_experts: usize, size: usize) -> PlanParams {

@@ -2,6 +2,7 @@
 
 pub use super::common::operations::*;
 use dgemma::backend::cuda::{self, Cuda};
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
@@ -46,19 +47,43 @@ pub fn open(exact: bool) -> Cuda {
     Cuda::new(0, 2).unwrap().exact(exact)
 }
 
+/// How products with quantized weights round.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Way {
+    Exact,
+    Int8,
+    Bf16,
+}
+
+impl Way {
+    /// The first device, with such products whatever it is best at.
+    pub fn open(self) -> Cuda {
+        open(self == Way::Exact).bf16(self == Way::Bf16)
+    }
+}
+
 /// Gives the stand-in driver's device `bytes` of shared memory per block, for this thread; 0: as before. False on a real one.
 pub fn set_shared(bytes: usize) -> bool {
+    set(c"standin_shared", bytes)
+}
+
+/// The same with ten times its compute capability.
+pub fn set_capability(ten_times: usize) -> bool {
+    set(c"standin_capability", ten_times)
+}
+
+fn set(what: &CStr, value: usize) -> bool {
     // SAFETY: a terminated name; the library is loaded already.
     let library = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) };
     // SAFETY: looks for a symbol.
-    let symbol = unsafe { libc::dlsym(library, c"standin_shared".as_ptr()) };
+    let symbol = unsafe { libc::dlsym(library, what.as_ptr()) };
     if library.is_null() || symbol.is_null() {
         return false;
     }
-    // SAFETY: the signature in standin/driver.cpp.
+    // SAFETY: takes an int or a size (standin/driver.cpp), of which the low half is in the same register.
     let set: unsafe extern "C" fn(usize) = unsafe { std::mem::transmute(symbol) };
     // SAFETY: as above.
-    unsafe { set(bytes) };
+    unsafe { set(value) };
     true
 }
 

@@ -3,6 +3,11 @@
 //! Bounds of exact products: inputs are of order 1, and a sum of n products in f32 differs by about sqrt(n) * eps * its
 //! size; 2e-5 * sqrt(n) leaves room. Of products in integers: each of the n activations is off by at most 1/254 of the
 //! largest of its 32, here about 1, uniformly, so a sum by 1/254 / sqrt(3) * sqrt(n / 3) on average; five times that.
+//!
+//! Of products in bf16: an activation is off by at most 1/512 of itself; five times what follows from that for a sum. Of
+//! quantized weights the scale and the element are rounded as well: three roundings, sqrt(3) times as much, and still less than
+//! with 8 bits. With minimums, the middle of a group is rounded besides its scale; but it and what codes add to it are together
+//! at most as large as the largest element, so both count as one.
 
 use super::device::*;
 use crate::compare;
@@ -27,15 +32,16 @@ fn size(weight: &Tensor) -> f32 {
     decoded.iter().fold(1.0f32, |m, x| m.max(x.abs()))
 }
 
-/// (exact, bound of a sum of k products) of the ways in which weights of `format` are multiplied.
-fn ways(format: &Format, k: usize) -> Vec<(bool, f32)> {
+/// (way, bound of a sum of k products) of the ways in which weights of `format` are multiplied.
+fn ways(format: &Format, k: usize) -> Vec<(Way, f32)> {
     let root = (k as f32).sqrt();
-    let exact = (true, 2e-5 * root);
+    let exact = (Way::Exact, 2e-5 * root);
+    let bf16 = |roundings: f32| (Way::Bf16, 5.0 / 512.0 / 3.0 * roundings.sqrt() * root);
+    let int8 = (Way::Int8, 5.0 / 254.0 / 3.0 * root);
     match format.name {
         "F32" => vec![exact],
-        // bf16 has 8 bits: 1/512 of each product, uniformly.
-        "F16" | "BF16" => vec![exact, (false, 5.0 / 512.0 / 3.0 * root)],
-        _ => vec![exact, (false, 5.0 / 254.0 / 3.0 * root)],
+        "F16" | "BF16" => vec![exact, bf16(1.0)],
+        _ => vec![exact, bf16(3.0), int8],
     }
 }
 
@@ -53,9 +59,9 @@ fn matmul_and_embed_in_every_format() {
         for (n, k, rows) in shapes.iter().copied().chain(odd).chain(uneven) {
             let mut r = Numbers(1);
             let (weight, x) = (r.tensor(format, &[k, n]), r.vec(rows * k));
-            for (exact, bound) in ways(format, k) {
-                let cuda = &open(exact);
-                let what = format!("matmul {} {rows}x{n}x{k}, exact {exact}", format.name);
+            for (way, bound) in ways(format, k) {
+                let cuda = &way.open();
+                let what = format!("matmul {} {rows}x{n}x{k}, {way:?}", format.name);
                 compare!(what, bound * size(&weight), cuda, |b| {
                     let mut out = b.buffer(rows * n, "test").unwrap();
                     b.matmul(&b.weight(weight.clone()).unwrap(), &upload(b, &x), rows, &mut out).unwrap();
@@ -79,11 +85,14 @@ fn a_row_has_the_same_bits_in_every_tile() {
     if !available("a_row_has_the_same_bits_in_every_tile") {
         return;
     }
-    for (name, exact) in [("Q4_K", false), ("Q6_K", false), ("BF16", false), ("Q8_0", true)] {
-        let (n, k, rows) = (24, 256, if checked() { 20 } else { 70 });
+    let ways =
+        [("Q4_K", Way::Int8), ("Q6_K", Way::Int8), ("Q4_K", Way::Bf16), ("BF16", Way::Bf16), ("Q8_0", Way::Exact)];
+    for (name, way) in ways {
+        // On four processors, all rows together take blocks of 128 of the weight's rows, and one row alone those of 64.
+        let (n, k, rows) = if checked() { (24, 256, 20) } else { (200, 256, 70) };
         let mut r = Numbers(9);
         let (tensor, x) = (r.tensor(quant::by_name(name).unwrap(), &[k, n]), r.vec(rows * k));
-        let cuda = open(exact);
+        let cuda = way.open();
         let weight = cuda.weight(tensor).unwrap();
         let product = |x: &[f32]| {
             let rows = x.len() / k;
@@ -176,14 +185,14 @@ fn experts_in_every_format() {
         let width = format.block.max(32);
         let shape = (if checked() { 5 } else { 21 }, 4, 2, width, width);
         let given = Given::new(format, shape, 0.0);
-        for (exact, _) in ways(format, width) {
+        for (way, _) in ways(format, width) {
             // Outputs reach some hundreds where values are large, as in MXFP4. The bound is relative to them.
             let want = experts(&dgemma::backend::reference::Reference, &given, false);
             let largest = want.iter().fold(1.0f32, |m, x| m.max(x.abs()));
-            let bound = if exact { 2e-5 } else { 0.03 } * largest;
-            let cuda = &open(exact);
+            let bound = if way == Way::Exact { 2e-5 } else { 0.03 } * largest;
+            let cuda = &way.open();
             for split in [false, true] {
-                compare!(format!("experts {}, exact {exact}, split {split}", format.name), bound, cuda, |b| experts(
+                compare!(format!("experts {}, {way:?}, split {split}", format.name), bound, cuda, |b| experts(
                     b, &given, split
                 ));
             }
@@ -232,7 +241,8 @@ fn head_in_every_format() {
         // Ids are compared exactly: a difference of one id is far above the bound.
         let bound = 2e-3 * size(&table);
         compare!(format!("head {}", format.name), bound, &open(true), |b| head(b, &table, None, &x, rows, &params));
-        fast_head_is_consistent(&open(false), &table, &x, rows, &params);
+        fast_head_is_consistent(&Way::Int8.open(), &table, &x, rows, &params);
+        fast_head_is_consistent(&Way::Bf16.open(), &table, &x, rows, &params);
     }
 }
 

@@ -4,6 +4,7 @@ use super::common::*;
 use super::device::available_unchecked;
 use super::standin::Standin;
 use dgemma::Error;
+use dgemma::backend::cuda::Cuda;
 use dgemma::engine::{
     BackendKind, ContextParams, GenerateParams, KvType, MemoryPlan, Model, ModelParams, PlanParams, Room,
 };
@@ -88,8 +89,9 @@ fn copies_wait_for_kernels() {
 fn plan(format: &str, n_gpu_layers: Option<usize>, n_cpu_experts: usize, context: ContextParams) -> MemoryPlan {
     let file = Gguf::open(&micro(format)).unwrap();
     let params = PlanParams { n_gpu_layers, n_cpu_experts, context, ..Default::default() };
-    let (free, total, processors) = (8 << 30, 8 << 30, 4); // the stand-in's
-    let room = Room { device: "stand-in".into(), free, total, processors, shared: 101_376, host_free: usize::MAX };
+    let (free, total, processors, rounding) = (8 << 30, 8 << 30, 4, Cuda::new(0, 1).unwrap().rounding()); // the stand-in's
+    let room =
+        Room { device: "stand-in".into(), free, total, processors, shared: 101_376, rounding, host_free: usize::MAX };
     MemoryPlan::for_file(&file, &params, &room).unwrap()
 }
 
@@ -100,19 +102,21 @@ fn the_plan_is_what_the_driver_counts() {
     let Some(standin) = Standin::open("the_plan_is_what_the_driver_counts") else { return };
     let counted = || (standin.count(c"standin_allocated_here"), standin.count(c"standin_page_locked_here"));
     let start = counted();
-    for (format, gpu_layers, cpu_experts, kv) in [
-        ("Q8_0", None, 0, KvType::F32),
-        ("Q8_0", Some(2), 2, KvType::F16),
-        ("Q4_0", None, 1, KvType::F32),
-        ("bf16", Some(0), 0, KvType::Bf16),
+    for (format, gpu_layers, cpu_experts, kv, capability) in [
+        ("Q8_0", None, 0, KvType::F32, 86),
+        ("Q8_0", Some(2), 2, KvType::F16, 86),
+        ("Q4_0", None, 1, KvType::F32, 86),
+        ("bf16", Some(0), 0, KvType::Bf16, 86),
+        ("Q8_0", None, 0, KvType::F16, 90), // products in bf16
     ] {
+        standin.set(c"standin_capability", capability);
         let params = ContextParams { size: 256, chunk: 64, kv: Some(kv) };
         let plan = plan(format, gpu_layers, cpu_experts, params.clone());
         let most = || (standin.count(c"standin_most_allocated_here"), standin.count(c"standin_most_page_locked_here"));
         most(); // of this load, from here on
         let model = load(format, gpu_layers, cpu_experts).unwrap();
         let most = most();
-        let what = format!("{format}: n_gpu_layers {gpu_layers:?}, n_cpu_experts {cpu_experts}, {kv:?}");
+        let what = format!("{format}: n_gpu_layers {gpu_layers:?}, n_cpu_experts {cpu_experts}, {kv:?}, {capability}");
         let loaded = counted();
         assert_eq!(loaded.0 - start.0, plan.weights + plan.slots, "{what}");
         assert_eq!(loaded.1 - start.1, plan.host_weights, "{what}");

@@ -79,6 +79,7 @@ impl Drop for Standin {
     fn drop(&mut self) {
         self.fail("", 0, 0, false);
         self.clock(0, 0, 0);
+        self.set(c"standin_capability", 0);
         self.set(c"standin_driver", 0);
         self.set(c"standin_devices", 1);
         self.set(c"standin_memory", 0);

@@ -45,7 +45,10 @@ export interface LoadOptions {
   read?: boolean | undefined;
   /** Keep the file's bytes in memory, never pushed out by the system. Needs the right to lock that much. */
   lock?: boolean | undefined;
-  /** Compute all products in f32. Else quantized weights are multiplied in 8-bit integers, 16-bit floats in bf16: faster. */
+  /**
+   * Compute all products in f32. Else quantized weights are multiplied in 8-bit integers (on GPUs of data centers in bf16, but
+   * for experts), 16-bit floats in bf16: faster.
+   */
   exact?: boolean | undefined;
   /** The instruction set to use, for comparisons; left out: the best of the processor. */
   cpuLevel?: keyof typeof cpuLevels | undefined;

@@ -2,7 +2,7 @@
 
 use crate::args::PlanArgs;
 use crate::{Result, model};
-use dgemma::backend::cuda::Cuda;
+use dgemma::backend::cuda::{Cuda, Rounding};
 use dgemma::engine::{ContextParams, MemoryPlan, PlanParams, Room};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -27,5 +27,7 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
 fn room(args: &PlanArgs) -> Result<Room> {
     let Some(gb) = args.memory else { return Ok(Room::of(&Cuda::new(args.device, 1)?)?) };
     let (total, device) = ((gb * 1e9) as usize, format!("a device of {gb} GB"));
-    Ok(Room { device, free: total, total, processors: args.processors, shared: args.shared, host_free: Room::host() })
+    let (processors, shared, host_free) = (args.processors, args.shared, Room::host());
+    let rounding = Rounding::of((9, 0)); // the operands that take more
+    Ok(Room { device, free: total, total, processors, shared, rounding, host_free })
 }

@@ -42,7 +42,7 @@ pub fn work_bytes(rows: usize, (heads, kv_heads, dim): (usize, usize, usize), se
     let tiles = |rows: usize, seen: usize| {
         grid::most_tile_splits(vectors(rows), kv_heads, dim, seen, (device.processors, device.shared))
     };
-    let tiled = !device.exact && tiles(rows, 1).is_some();
+    let tiled = !device.rounding.exact && tiles(rows, 1).is_some();
     let splits = |rows: usize| {
         let tiles = if tiled { tiles(rows, seen) } else { None };
         tiles.unwrap_or_else(|| grid::most_splits(vectors(rows), kv_heads, seen, device.processors))
@@ -80,7 +80,7 @@ pub fn attention(
     let seen = s.start + s.rows - s.first_visible();
     let vectors = s.rows * (s.heads / s.kv_heads);
     let info = &cuda.device.info;
-    if !cuda.exact {
+    if !cuda.rounding.exact {
         let cut = grid::attention_tiles(vectors, s.kv_heads, s.head_dim, seen, (info.processors, info.shared))?;
         if let Some(cut) = cut {
             return tiles(cuda, (q, k, v), cache, &s, &cut, out);

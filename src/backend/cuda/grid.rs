@@ -14,7 +14,7 @@ const MOST: usize = i32::MAX as usize;
 pub enum Operand {
     /// To 8 bits, for weights with integers.
     Int8,
-    /// To bf16, for weights of 16-bit floats.
+    /// To bf16, as their weights are.
     Bf16,
     /// Not at all: three bf16 numbers each.
     Exact,
@@ -34,7 +34,7 @@ impl Operand {
     fn tile(self) -> (usize, usize, usize) {
         match self {
             Operand::Int8 => (64, 80, 4),
-            Operand::Bf16 => (64, 160, 3),
+            Operand::Bf16 => (64, 128, 3),
             Operand::Exact => (32, 416, 2),
         }
     }
@@ -84,10 +84,25 @@ pub fn quantize(rows: usize, k_tiles: usize) -> Result<Grid> {
     grid("quantize", [k_tiles, rows.div_ceil(4), 1], 128, 0)
 }
 
-/// `matmul_*`: 64 rows of the weight by a tile of tokens.
-pub fn matmul(layout: &Layout, operand: Operand, n: usize, rows: usize) -> Result<Grid> {
-    let blocks = [n.div_ceil(64), rows.div_ceil(operand.tile().0), 1];
-    grid("matmul", blocks, 128, operand.shared(layout, 1))
+/// `matmul_*`: its entry, and 64 rows of the weight by a tile of tokens, or 128 (`matmul_bf16_wide`). A block of 128 rows is
+/// bound by its products, one of 64 by what it reads from shared memory, 1.5 times as long for each row (tests/bench/SPEED.md);
+/// but half as many blocks may leave processors without any.
+pub fn matmul(
+    layout: &Layout,
+    operand: Operand,
+    n: usize,
+    rows: usize,
+    processors: usize,
+) -> Result<(&'static str, Grid)> {
+    let tokens = rows.div_ceil(operand.tile().0);
+    let waves = |rows: usize| (n.div_ceil(rows) * tokens).div_ceil(processors.max(1));
+    let (entry, tiles) = match operand {
+        Operand::Int8 => ("matmul_int8", 1),
+        Operand::Bf16 if 4 * waves(128) <= 3 * waves(64) => ("matmul_bf16_wide", 2),
+        Operand::Bf16 => ("matmul_bf16", 1),
+        Operand::Exact => ("matmul_exact", 1),
+    };
+    Ok((entry, grid("matmul", [n.div_ceil(64 * tiles), tokens, 1], 128, operand.shared(layout, tiles))?))
 }
 
 /// `experts_gate_up_*` (two weight tiles per warp) and `experts_down_*` (one).
@@ -314,9 +329,8 @@ mod tests {
     #[test]
     fn every_product_fits_the_smallest_device() {
         for layout in &LAYOUTS {
-            let own = if layout.quantized() { Operand::Int8 } else { Operand::Bf16 };
-            for operand in [own, Operand::Exact] {
-                if operand == Operand::Bf16 && !layout.half() {
+            for operand in [Operand::Int8, Operand::Bf16, Operand::Exact] {
+                if !layout.quantized() && (operand == Operand::Int8 || operand == Operand::Bf16 && !layout.half()) {
                     continue; // F32 is always exact
                 }
                 for weights in [1, 2] {
@@ -330,10 +344,24 @@ mod tests {
     #[test]
     fn the_real_head_is_one_grid() {
         let q4_k = LAYOUTS.iter().find(|l| l.name == "q4_k").unwrap();
-        let grid = matmul(q4_k, Operand::Int8, 262_144, 512).unwrap();
+        let grid = matmul(q4_k, Operand::Int8, 262_144, 512, 132).unwrap().1;
         assert_eq!((grid.blocks, grid.threads, grid.shared), ([4096, 8, 1], 128, 4 * (5120 + 4 * 640)));
         // 262,144 x 512 outputs are more than 2^27, but their places are counted in 64 bits.
         assert!(per_element("softcap", 262_144 * 512, 256).is_ok());
+    }
+
+    /// A canvas on an H100: 128 rows of the weight per block where that leaves no more processors idle than it saves.
+    #[test]
+    fn wide_products_are_those_with_enough_blocks() {
+        let q4_k = LAYOUTS.iter().find(|l| l.name == "q4_k").unwrap();
+        let cut =
+            |n, rows| matmul(q4_k, Operand::Bf16, n, rows, 132).map(|(entry, grid)| (entry, grid.blocks)).unwrap();
+        assert_eq!(cut(8192, 256), ("matmul_bf16_wide", [64, 4, 1])); // a chunk of the head
+        assert_eq!(cut(4096, 256), ("matmul_bf16_wide", [32, 4, 1])); // queries of a sliding layer
+        assert_eq!(cut(2816, 256), ("matmul_bf16_wide", [22, 4, 1])); // back to the hidden width: 176 blocks of 64 are two waves
+        assert_eq!(cut(2048, 256), ("matmul_bf16", [32, 4, 1])); // keys of a sliding layer
+        assert_eq!(cut(2112, 256), ("matmul_bf16", [33, 4, 1])); // dense gate: one wave of 64
+        assert_eq!(cut(2816, 1), ("matmul_bf16", [44, 1, 1]));
     }
 
     #[test]
@@ -350,8 +378,8 @@ mod tests {
     #[test]
     fn too_much_is_an_error_and_never_wraps() {
         let f32 = &LAYOUTS[0];
-        assert!(matmul(f32, Operand::Exact, 64, 65_535 * 32).is_ok());
-        let error = matmul(f32, Operand::Exact, 64, 65_535 * 32 + 1).unwrap_err().to_string();
+        assert!(matmul(f32, Operand::Exact, 64, 65_535 * 32, 132).is_ok());
+        let error = matmul(f32, Operand::Exact, 64, 65_535 * 32 + 1, 132).unwrap_err().to_string();
         assert!(error.contains("matmul") && error.contains("65536"), "{error}");
         assert!(per_element("add", MOST * 256, 256).is_ok());
         assert!(per_element("add", MOST * 256 + 1, 256).is_err());

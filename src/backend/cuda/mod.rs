@@ -53,7 +53,7 @@ pub use streamed::{Place, Placement};
 use units::Unit;
 use upload::Uploads;
 pub use upload::upload_bytes;
-pub use weight::{Weight, layout, operand};
+pub use weight::{Rounding, Weight, layout, operand};
 
 /// Pointers to arguments of a kernel, in the types that it declares; good until the end of the statement, so never in a `let`.
 macro_rules! arguments {
@@ -69,7 +69,7 @@ pub struct Cuda {
     uploads: Mutex<Uploads>,
     kernels: Kernels,
     pool: rayon::ThreadPool,
-    exact: bool,
+    rounding: Rounding,
     /// Where weights are that stay on the host, by the names of their tensors.
     places: HashMap<String, Place>,
     /// Whose pass it is, where weights are streamed: two passes at once would take the slots from each other.
@@ -102,7 +102,8 @@ impl Cuda {
             .map_err(|e| Error::argument("threads", format!("cannot start {threads} threads: {e}")))?;
         let (scratch, uploads) = (Mutex::default(), Mutex::default());
         let (kernels, places, turn) = (Kernels::new(device.clone()), HashMap::new(), None);
-        Ok(Cuda { scratch, uploads, kernels, pool, exact: false, graphs: graphs_wanted(), places, turn, device })
+        let (rounding, graphs) = (Rounding::of(device.info.capability), graphs_wanted());
+        Ok(Cuda { scratch, uploads, kernels, pool, rounding, graphs, places, turn, device })
     }
 
     /// The same backend with the memory for weights that stay on the host. Before any of them is loaded.
@@ -115,10 +116,22 @@ impl Cuda {
         Ok(self)
     }
 
-    /// The same backend with all products as accurate as in f32. Otherwise products with quantized weights round their
-    /// other operand to 8 bits, and products with weights of 16-bit floats round it to bf16.
+    /// The same backend with all products as accurate as in f32. Otherwise products with weights of 16-bit floats round both
+    /// operands to bf16, and so do those with quantized weights on devices of data centers; elsewhere, and with quantized
+    /// experts, they round the other operand to 8 bits.
     pub fn exact(self, exact: bool) -> Self {
-        Cuda { exact, ..self }
+        Cuda { rounding: Rounding { exact, ..self.rounding }, ..self }
+    }
+
+    /// The same backend with products of quantized weights in bf16 or in 8 bits, whatever the device does by itself: so that
+    /// tests can compare both. Before any weight is loaded.
+    pub fn bf16(self, bf16: bool) -> Self {
+        Cuda { rounding: Rounding { bf16, ..self.rounding }, ..self }
+    }
+
+    /// How products round.
+    pub fn rounding(&self) -> Rounding {
+        self.rounding
     }
 
     /// Whether steps are recorded and replayed; where not, each of their kernels is launched by itself, with the same

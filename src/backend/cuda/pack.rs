@@ -36,6 +36,11 @@ impl<'a> Source<'a> {
         Ok(Source { tensor, cols, rows, count, row_bytes, layout })
     }
 
+    /// Whether it is a stack, if only of one matrix: experts are, and nothing else.
+    pub fn stack(&self) -> bool {
+        self.tensor.shape.len() > 2
+    }
+
     /// Bytes on the device.
     pub fn bytes(&self) -> Result<usize> {
         self.layout.bytes(self.cols, self.rows, self.count).ok_or_else(|| inconsistent(self.tensor))

@@ -8,12 +8,12 @@ use super::{Buffer, Cuda, Weight, arguments};
 use crate::backend::fused::{self, Norm};
 use crate::error::Result;
 
-/// Entry of `quantize.cu`, `matmul.cu` for an operand.
-fn entries(operand: Operand) -> (&'static str, &'static str) {
+/// Entry of `quantize.cu` for an operand.
+fn entry(operand: Operand) -> &'static str {
     match operand {
-        Operand::Int8 => ("quantize_int8", "matmul_int8"),
-        Operand::Bf16 => ("quantize_bf16", "matmul_bf16"),
-        Operand::Exact => ("quantize_exact", "matmul_exact"),
+        Operand::Int8 => "quantize_int8",
+        Operand::Bf16 => "quantize_bf16",
+        Operand::Exact => "quantize_exact",
     }
 }
 
@@ -32,7 +32,7 @@ pub fn quantize(
     let (rows, k, k_tiles) = (grid::int(rows, "rows")?, grid::int(k, "columns")?, grid::int(k_tiles, "tiles")?);
     // SAFETY: (x, rows, k, k_tiles, out), with rows * k numbers in x and a record per 64 columns of a row in `room`.
     unsafe {
-        cuda.launch("quantize", None, entries(operand).0, grid, arguments![x.address(0), rows, k, k_tiles, to])?;
+        cuda.launch("quantize", None, entry(operand), grid, arguments![x.address(0), rows, k, k_tiles, to])?;
     }
     Ok(to)
 }
@@ -55,7 +55,7 @@ pub struct Product<'a> {
 impl Product<'_> {
     pub fn launch(&self, cuda: &Cuda) -> Result<()> {
         let w = self.weight;
-        let grid = grid::matmul(w.layout, w.operand, self.n, self.rows)?;
+        let (entry, grid) = grid::matmul(w.layout, w.operand, self.n, self.rows, cuda.info().processors)?;
         let (n, rows, width) =
             (grid::int(self.n, "rows")?, grid::int(self.rows, "rows")?, grid::int(self.out_width, "columns")?);
         let (first, k_tiles) = (grid::int(self.first_tile, "tiles")?, grid::int(w.k_tiles(), "tiles")?);
@@ -66,7 +66,7 @@ impl Product<'_> {
             cuda.launch(
                 "matmul",
                 Some(w.layout.name),
-                entries(w.operand).1,
+                entry,
                 grid,
                 arguments![self.at, first, n, k_tiles, self.x, rows, self.out, width],
             )

@@ -4,6 +4,7 @@
 use super::driver::{Device, Memory};
 use super::graph;
 use super::streamed::Streamed;
+use super::weight::Rounding;
 use super::{attention, head};
 use crate::error::Result;
 use std::sync::Arc;
@@ -54,8 +55,8 @@ pub struct Limits {
     pub processors: usize,
     /// Most bytes of shared memory that a block can have there.
     pub shared: usize,
-    /// Whether products are to be as accurate as in f32.
-    pub exact: bool,
+    /// How products round.
+    pub rounding: Rounding,
 }
 
 impl Work {

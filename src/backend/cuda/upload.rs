@@ -82,7 +82,7 @@ impl Uploads {
                 Home::Host(place)
             }
         };
-        let operand = weight::operand(source.layout, cuda.exact);
+        let operand = weight::operand(source.layout, source.stack(), cuda.rounding);
         Ok(Weight { layout: source.layout, operand, home, rows: source.rows, cols: source.cols })
     }
 

@@ -10,6 +10,7 @@
 //                                           from then on, as after a lost device
 //   standin_memory(bytes)                   what the device has, for allocations of this thread; 0: 8 GiB
 //   standin_shared(bytes)                   shared memory that a block can have; 0: 99 KiB, the least of all devices
+//   standin_capability(ten_times)           compute capability; 0: 86, of the devices with the least shared memory
 //   standin_driver(version)                 what cuDriverGetVersion says; 0: 13000
 //   standin_devices(n)                      how many there are; -1: cuInit answers CUDA_ERROR_NO_DEVICE
 // and standin_allocated(): bytes of device memory in use, by all threads; standin_allocated_here(): of those that this thread
@@ -46,7 +47,7 @@ static thread_local struct {
     bool for_good = false, lost = false;
 } failing;
 static thread_local size_t memory_bytes = 0, shared_bytes = 101376, launches = 0;
-static thread_local int driver_version = 13000, devices = 1;
+static thread_local int capability = 86, driver_version = 13000, devices = 1;
 static std::atomic<size_t> allocated{0};
 static std::mutex sizes_lock;
 static std::unordered_map<Address, size_t> sizes;
@@ -139,6 +140,7 @@ EXPORT void standin_fail(const char* call, int n, int code, int for_good) {
 }
 EXPORT void standin_memory(size_t bytes) { memory_bytes = bytes; }
 EXPORT void standin_shared(size_t bytes) { shared_bytes = bytes ? bytes : 101376; }
+EXPORT void standin_capability(int ten_times) { capability = ten_times ? ten_times : 86; }
 EXPORT void standin_driver(int version) { driver_version = version ? version : 13000; }
 EXPORT void standin_devices(int n) { devices = n; }
 EXPORT void standin_clock(size_t kernel, size_t start, size_t wait) { clocks = {kernel, start, wait}; }
@@ -186,8 +188,8 @@ CALL(cuDeviceGetAttribute, int* value, int attribute, int) {
     MAY_FAIL;
     switch (attribute) {
     case 16: *value = 4; break;       // multiprocessors
-    case 75: *value = 8; break;       // compute capability 8.6, the device with the least shared memory
-    case 76: *value = 6; break;
+    case 75: *value = capability / 10; break;
+    case 76: *value = capability % 10; break;
     case 97: *value = int(shared_bytes); break; // shared memory per block, on request
     default: return 1;
     }

@@ -23,8 +23,11 @@ REGISTER(experts_gate_up_int8)
 REGISTER(experts_down_int8)
 REGISTER(head_draw_int8)
 #elif FORMAT_HALF
-REGISTER(matmul_bf16)
 REGISTER(experts_gate_up_bf16)
 REGISTER(experts_down_bf16)
+#endif
+#if FORMAT_QUANTIZED || FORMAT_HALF
+REGISTER(matmul_bf16)
+REGISTER(matmul_bf16_wide)
 REGISTER(head_draw_bf16)
 #endif

@@ -22,22 +22,58 @@ pub const COMMITTED: &str = "90a";
 /// More than that is a regression.
 const TOLERANCE: f64 = 1.03;
 
-/// A kernel to look at: its file, the start of its entry, weight tiles of 16 x 64 that a warp multiplies together, those
-/// between two ends of the loop over rows, and rows of activations.
+/// A kernel to look at: its file, the operand, what its entry's name has besides, weight tiles of 16 x 64 that a warp
+/// multiplies together, and rows of activations.
 struct Kernel {
     file: &'static str,
+    operand: &'static str,
+    besides: &'static str,
     tiles: u64,
-    tiles_per_exit: u64,
     rows: u64,
+}
+
+impl Kernel {
+    const fn new(file: &'static str, operand: &'static str, tiles: u64, rows: u64) -> Self {
+        Kernel { file, operand, besides: "", tiles, rows }
+    }
+
+    fn entry(&self, format: &str) -> String {
+        format!("{}_{}{}_{format}", self.file, self.operand, self.besides)
+    }
+
+    /// Tiles between two ends of the loop over rows: bf16 products have one loop for all tiles.
+    fn tiles_per_exit(&self) -> u64 {
+        if self.operand == "bf16" { self.tiles } else { 1 }
+    }
+
+    fn takes(&self, format: &str) -> bool {
+        match format {
+            "f32" => false, // always exact, which is not counted
+            _ => self.operand == experts_operand(format) || !half(format) && self.file == "matmul",
+        }
+    }
+}
+
+fn half(format: &str) -> bool {
+    matches!(format, "f16" | "bf16")
+}
+
+/// The operand of experts; products of quantized formats have either, by the device (`src/backend/cuda/weight.rs`).
+fn experts_operand(format: &str) -> &'static str {
+    if half(format) { "bf16" } else { "int8" }
 }
 
 /// Rows of activations of a block (`cuda/operand.cuh`).
 const FULL_TILE: u64 = 64;
 /// A step's rows: 256 x 8 routes over 128 experts are 16 each; products have 256, in tiles of 64.
-const KERNELS: [Kernel; 3] = [
-    Kernel { file: "experts_gate_up", tiles: 2, tiles_per_exit: 1, rows: 16 },
-    Kernel { file: "experts_down", tiles: 1, tiles_per_exit: 1, rows: 16 },
-    Kernel { file: "matmul", tiles: 1, tiles_per_exit: 1, rows: FULL_TILE },
+const KERNELS: [Kernel; 7] = [
+    Kernel::new("experts_gate_up", "int8", 2, 16),
+    Kernel::new("experts_gate_up", "bf16", 2, 16),
+    Kernel::new("experts_down", "int8", 1, 16),
+    Kernel::new("experts_down", "bf16", 1, 16),
+    Kernel::new("matmul", "int8", 1, FULL_TILE),
+    Kernel::new("matmul", "bf16", 1, FULL_TILE),
+    Kernel { besides: "_wide", ..Kernel::new("matmul", "bf16", 2, FULL_TILE) },
 ];
 
 /// Bytes of a tile of 1,024 weights on the device, scales included (`src/backend/cuda/pack.rs`).
@@ -59,15 +95,6 @@ fn tile_bytes(format: &str) -> f64 {
 /// Counts of an entry: rows, weights per pass, and slots by class.
 type Counts = BTreeMap<String, (u64, u64, Pass)>;
 
-/// Which operand the backend picks for a format by default; f32 has none but the exact one, which is not counted.
-fn operand(format: &str) -> Option<&'static str> {
-    match format {
-        "f32" => None,
-        "f16" | "bf16" => Some("bf16"),
-        _ => Some("int8"),
-    }
-}
-
 /// Counts, prints and compares; `fatbins`: the folder of the compiled kernels.
 pub fn counts(cuobjdump: &Path, fatbins: &Path, architecture: &str, write: bool) -> Outcome {
     let found = count_all(cuobjdump, fatbins, architecture)?;
@@ -86,15 +113,16 @@ fn count_all(cuobjdump: &Path, fatbins: &Path, architecture: &str) -> Result<Cou
     let mut found = Counts::new();
     for kernel in &KERNELS {
         for format in FORMATS {
-            let Some(operand) = operand(format) else { continue };
-            let entry = format!("{}_{operand}_{format}", kernel.file);
+            if !kernel.takes(format) {
+                continue;
+            }
+            let entry = kernel.entry(format);
             let file = fatbins.join(format!("{}.{format}.fatbin", kernel.file));
             let function = sass::function(cuobjdump, &file, architecture, &entry)?;
             let tile_products = 16 * 64 * kernel.rows;
             let exit = match kernel.rows {
                 FULL_TILE => u64::MAX,
-                _ if operand == "bf16" => tile_products * kernel.tiles_per_exit / 4, // 16 columns of 64
-                _ => tile_products * kernel.tiles_per_exit,
+                _ => tile_products * kernel.tiles_per_exit(),
             };
             let pass = sass::hot_pass(&function, tile_products * kernel.tiles, exit);
             let pass = pass.map_err(|e| format!("{entry}: {e}"))?;
@@ -162,6 +190,9 @@ mod model {
     pub const EXPERTS_GATE_UP: f64 = 30.0 * 128.0 * 2.0 * 704.0 * 2816.0;
     pub const EXPERTS_DOWN: f64 = 30.0 * 128.0 * 704.0 * 2816.0;
     pub const PRODUCTS: f64 = 1.66e9 + 0.74e9;
+    /// Of those, in matrices too small for blocks of 128 rows (src/backend/cuda/grid.rs): keys and values of 25 sliding
+    /// and 5 full layers, gate and up of the dense feed-forward.
+    pub const NARROW: f64 = 2816.0 * (25.0 * 2.0 * 2048.0 + 5.0 * 1024.0 + 31.0 * 2.0 * 2112.0);
     /// Rows of a canvas.
     pub const CANVAS: f64 = 256.0;
 }
@@ -187,23 +218,29 @@ fn print(counts: &Counts, architecture: &str) {
         println!("{entry:<30} {rows:>4} {:>6.1} {}", per(pass.total()), slots.join(""));
     }
     println!("\nA model of a step on an H200 (counts.rs says what is in it), a whole model in one format, ms:");
-    println!("{:<8} {:>26} {:>26} {:>26}", "", "gate and up", "down", "products of 256 rows");
+    println!("{:<13} {:>26} {:>26} {:>26} {:>26}", "", "gate and up", "down", "products of 256 rows", "smaller ones");
     let columns = " bytes   issue    pipe";
-    println!("{:<8} {columns:>26} {columns:>26} {columns:>26} {:>7}", "format", "step");
+    println!("{:<13} {columns:>26} {columns:>26} {columns:>26} {columns:>26} {:>7}", "format", "step");
     for format in FORMATS {
-        let Some(operand) = operand(format) else { continue };
-        let of = |file: &str, weights: f64, repeats: f64| {
-            seconds(counts, &format!("{file}_{operand}_{format}"), format, weights, repeats).unwrap_or_default()
-        };
-        let repeats = model::CANVAS / KERNELS[2].rows as f64;
-        let parts = [
-            of("experts_gate_up", model::EXPERTS_GATE_UP, 1.0),
-            of("experts_down", model::EXPERTS_DOWN, 1.0),
-            of("matmul", model::PRODUCTS, repeats),
-        ];
-        let part = |p: &[f64; 3]| p.map(|s| format!("{:>8.2}", 1e3 * s)).join("");
-        let step: f64 = parts.iter().map(|p| p.iter().fold(0.0f64, |a, &b| a.max(b))).sum();
-        println!("{format:<8}   {}   {}   {} {:>7.2}", part(&parts[0]), part(&parts[1]), part(&parts[2]), 1e3 * step);
+        for operand in ["int8", "bf16"] {
+            let of = |kernel: &str, operand: &str, weights: f64, repeats: f64| {
+                seconds(counts, &format!("{kernel}_{operand}_{format}"), format, weights, repeats)
+            };
+            let experts = experts_operand(format);
+            let repeats = model::CANVAS / FULL_TILE as f64;
+            let (narrow, wide) = if operand == "bf16" { (model::NARROW, "bf16_wide") } else { (0.0, "int8") };
+            let parts = [
+                of("experts_gate_up", experts, model::EXPERTS_GATE_UP, 1.0),
+                of("experts_down", experts, model::EXPERTS_DOWN, 1.0),
+                of("matmul", wide, model::PRODUCTS - narrow, repeats),
+                of("matmul", operand, narrow, repeats),
+            ];
+            let [Some(gate_up), Some(down), Some(wide), Some(narrow)] = parts else { continue };
+            let part = |p: &[f64; 3]| p.map(|s| format!("{:>8.2}", 1e3 * s)).join("");
+            let all = [part(&gate_up), part(&down), part(&wide), part(&narrow)].join("   ");
+            let step: f64 = [gate_up, down, wide, narrow].iter().map(|p| p.iter().fold(0.0f64, |a, &b| a.max(b))).sum();
+            println!("{format:<8} {operand}   {all} {:>7.2}", 1e3 * step);
+        }
     }
 }
 
