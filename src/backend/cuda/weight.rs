@@ -89,7 +89,7 @@ impl Rounding {
     /// instructions than 8-bit products take for their scales; but only devices of data centers have the tensor cores for that:
     /// half the rate of 8 bits, where others have a quarter.
     pub fn of(capability: (i32, i32)) -> Self {
-        Rounding { exact: false, bf16: matches!(capability, (8 | 9 | 10, 0) | (10, 3)) }
+        Rounding { exact: false, bf16: matches!(capability, (8..=10, 0) | (10, 3)) }
     }
 }
 
