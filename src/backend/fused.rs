@@ -57,6 +57,19 @@ pub fn rms_norm_matmuls<B: Backend>(
     products.iter_mut().try_for_each(|(weight, out)| b.matmul(weight, normed, norm.rows, out))
 }
 
+/// See [`Backend::gelu_mul_matmul`].
+pub fn gelu_mul_matmul<B: Backend>(
+    b: &B,
+    (gate, up): (&mut B::Buffer, &B::Buffer),
+    weight: &B::Weight,
+    rows: usize,
+    dim: usize,
+    out: &mut B::Buffer,
+) -> Result<()> {
+    b.gelu_mul(gate, up, rows * dim)?;
+    b.matmul(weight, gate, rows, out)
+}
+
 /// See [`Backend::rms_norm_experts`].
 pub fn rms_norm_experts<B: Backend>(
     b: &B,

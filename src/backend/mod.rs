@@ -363,6 +363,18 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ) -> Result<()> {
         fused::rms_norm_matmuls(self, norm, normed, products)
     }
+    /// `gate = gelu_tanh(gate) * up` `[rows, dim]`, then its product with the weight. Whether `gate` is written is the backend's
+    /// choice: it is undefined afterwards.
+    fn gelu_mul_matmul(
+        &self,
+        gate_and_up: (&mut Self::Buffer, &Self::Buffer),
+        weight: &Self::Weight,
+        rows: usize,
+        dim: usize,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        fused::gelu_mul_matmul(self, gate_and_up, weight, rows, dim, out)
+    }
     /// Norms of q, k and v per head, rotation of q and k, rounding of k and v; q `[rows, heads, head_dim]`, k and v
     /// `[rows, kv_heads, head_dim]`, in place.
     fn norm_heads(

@@ -113,8 +113,7 @@ fn input<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, pass: &Pass<B>) ->
             let norm = Norm { x: &s.soft, weight: &w.sc_norm, rows, dim: c.hidden, eps: c.eps };
             let products = &mut [(&w.sc_gate, &mut s.gate), (&w.sc_up, &mut s.up)];
             b.rms_norm_matmuls(norm, &mut s.normed, products)?;
-            b.gelu_mul(&mut s.gate, &s.up, rows * c.ffn)?;
-            b.matmul(&w.sc_down, &s.gate, rows, &mut s.branch)?;
+            b.gelu_mul_matmul((&mut s.gate, &s.up), &w.sc_down, rows, c.ffn, &mut s.branch)?;
             s.watch.lap(Phase::Dense);
             b.add(&s.branch, rows * c.hidden, &mut s.x)?;
         }
@@ -246,8 +245,7 @@ fn feed_forward<B: Backend>(b: &B, w: &Weights<B>, l: &LayerWeights<B>, s: &mut 
     s.watch.lap(Phase::Other);
     let norm = Norm { x: &s.x, weight: &l.ffn_norm, rows, dim: h, eps };
     b.rms_norm_matmuls(norm, &mut s.normed, &mut [(&l.gate, &mut s.gate), (&l.up, &mut s.up)])?;
-    b.gelu_mul(&mut s.gate, &s.up, rows * c.ffn)?;
-    b.matmul(&l.down, &s.gate, rows, &mut s.branch)?;
+    b.gelu_mul_matmul((&mut s.gate, &s.up), &l.down, rows, c.ffn, &mut s.branch)?;
     s.watch.lap(Phase::Dense);
     b.rms_norm(&s.branch, Some(&l.post_ffw_1), rows, h, eps, &mut s.dense)?;
     // Router and experts.

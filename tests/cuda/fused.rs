@@ -47,6 +47,37 @@ fn norms_go_into_products() {
     }
 }
 
+/// Weights that round their other operand in each of the three ways, and rows that no record and no block divides.
+#[test]
+fn gelu_goes_into_a_product() {
+    if !available("gelu_goes_into_a_product") {
+        return;
+    }
+    for (format, k, way) in [
+        ("Q4_K", 512, Way::Int8),
+        ("Q8_0", 96, Way::Bf16),
+        ("BF16", 33, Way::Bf16),
+        ("F32", 33, Way::Exact),
+        ("Q4_0", 96, Way::Exact),
+    ] {
+        let (rows, n) = (5, 20);
+        let mut r = Numbers(16);
+        let cuda = way.open();
+        let weight = cuda.weight(r.tensor(quant::by_name(format).unwrap(), &[k, n])).unwrap();
+        let (given, up) = (r.vec(rows * k), upload(&cuda, &r.vec(rows * k)));
+        let run = |fuse: bool| {
+            let (mut gate, mut out) = (upload(&cuda, &given), cuda.buffer(rows * n, "test").unwrap());
+            if fuse {
+                cuda.gelu_mul_matmul((&mut gate, &up), &weight, rows, k, &mut out).unwrap();
+            } else {
+                fused::gelu_mul_matmul(&cuda, (&mut gate, &up), &weight, rows, k, &mut out).unwrap();
+            }
+            download(&cuda, &out, rows * n)
+        };
+        assert_same_bits(&format!("{format} x {k}, {way:?}"), &run(true), &run(false));
+    }
+}
+
 /// Experts that round their input in each of the three ways.
 #[test]
 fn norms_go_into_experts() {

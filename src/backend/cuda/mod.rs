@@ -352,6 +352,17 @@ impl Backend for Cuda {
         kv::append(self, k, v, rows, start, cache)
     }
 
+    fn gelu_mul_matmul(
+        &self,
+        (gate, up): (&mut Buffer, &Buffer),
+        weight: &Weight,
+        rows: usize,
+        _: usize,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        product::gelu_mul_matmul(self, (gate, up), weight, rows, out)
+    }
+
     fn gelu_mul(&self, gate: &mut Buffer, up: &Buffer, len: usize) -> Result<()> {
         rows::gelu_mul(self, &gate.0, &up.0, len)
     }

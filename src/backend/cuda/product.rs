@@ -8,12 +8,25 @@ use super::{Buffer, Cuda, Weight, arguments};
 use crate::backend::fused::{self, Norm};
 use crate::error::Result;
 
-/// Entry of `quantize.cu` for an operand.
-fn entry(operand: Operand) -> &'static str {
+/// What records are made of, in `quantize.cu`.
+#[derive(Clone, Copy)]
+enum Origin {
+    Numbers,
+    GeluMul,
+    Norm,
+}
+
+/// Entry of `quantize.cu`.
+fn entry(origin: Origin, operand: Operand) -> &'static str {
+    let (int8, bf16, exact) = match origin {
+        Origin::Numbers => ("quantize_int8", "quantize_bf16", "quantize_exact"),
+        Origin::GeluMul => ("gelu_mul_int8", "gelu_mul_bf16", "gelu_mul_exact"),
+        Origin::Norm => ("rms_norm_int8", "rms_norm_bf16", "rms_norm_exact"),
+    };
     match operand {
-        Operand::Int8 => "quantize_int8",
-        Operand::Bf16 => "quantize_bf16",
-        Operand::Exact => "quantize_exact",
+        Operand::Int8 => int8,
+        Operand::Bf16 => bf16,
+        Operand::Exact => exact,
     }
 }
 
@@ -32,7 +45,13 @@ pub fn quantize(
     let (rows, k, k_tiles) = (grid::int(rows, "rows")?, grid::int(k, "columns")?, grid::int(k_tiles, "tiles")?);
     // SAFETY: (x, rows, k, k_tiles, out), with rows * k numbers in x and a record per 64 columns of a row in `room`.
     unsafe {
-        cuda.launch("quantize", None, entry(operand), grid, arguments![x.address(0), rows, k, k_tiles, to])?;
+        cuda.launch(
+            "quantize",
+            None,
+            entry(Origin::Numbers, operand),
+            grid,
+            arguments![x.address(0), rows, k, k_tiles, to],
+        )?;
     }
     Ok(to)
 }
@@ -106,15 +125,40 @@ pub fn rms_norm_records(cuda: &Cuda, room: &mut Room, norm: &Norm<Cuda>, weight:
     let (operand, k_tiles) = (weight.operand, weight.k_tiles());
     let to = room.of(&cuda.device, norm.rows * k_tiles * operand.record_bytes())?.address(0);
     let grid = grid::per_row("rms_norm", norm.rows, NORM_THREADS, NORM_SHARED)?;
-    let entry = match operand {
-        Operand::Int8 => "rms_norm_int8",
-        Operand::Bf16 => "rms_norm_bf16",
-        Operand::Exact => "rms_norm_exact",
-    };
     let (k, k_tiles) = (grid::int(norm.dim, "columns")?, grid::int(k_tiles, "tiles")?);
     let (x, weight) = (norm.x.0.address(0), norm.weight.0.address(0));
     // SAFETY: (x, weight, k, k_tiles, eps, out), with rows * k numbers in x, k in weight, and a record per 64 columns of a
     // row in `room`.
-    unsafe { cuda.launch("quantize", None, entry, grid, arguments![x, weight, k, k_tiles, norm.eps, to])? };
+    unsafe {
+        cuda.launch(
+            "quantize",
+            None,
+            entry(Origin::Norm, operand),
+            grid,
+            arguments![x, weight, k, k_tiles, norm.eps, to],
+        )?;
+    }
     Ok(to)
+}
+
+/// What gate and up become goes to operand records directly.
+pub fn gelu_mul_matmul(
+    cuda: &Cuda,
+    (gate, up): (&Buffer, &Buffer),
+    weight: &Weight,
+    rows: usize,
+    out: &Buffer,
+) -> Result<()> {
+    let mut scratch = cuda.scratch();
+    let (operand, k_tiles) = (weight.operand, weight.k_tiles());
+    let to = scratch.operand.of(&cuda.device, rows * k_tiles * operand.record_bytes())?.address(0);
+    let grid = grid::quantize(rows, k_tiles)?;
+    let (n, k, k_tiles) = (grid::int(rows, "rows")?, grid::int(weight.cols, "columns")?, grid::int(k_tiles, "tiles")?);
+    let (gate, up) = (gate.0.address(0), up.0.address(0));
+    // SAFETY: (gate, up, rows, k, k_tiles, out), with rows * k numbers in gate and up, and a record per 64 columns of a row in
+    // the work space.
+    unsafe {
+        cuda.launch("quantize", None, entry(Origin::GeluMul, operand), grid, arguments![gate, up, n, k, k_tiles, to])?;
+    }
+    multiply(cuda, &mut scratch, weight, (to, rows), out)
 }

@@ -87,7 +87,7 @@ pub struct Rounding {
 impl Rounding {
     /// What a device of this compute capability does by itself. At a canvas's rows, weights become bf16 with fewer
     /// instructions than 8-bit products take for their scales; but only devices of data centers have the tensor cores for that:
-    /// half the rate of 8 bits, where others have a quarter.
+    /// half the rate of 8 bits (10.3: more than that of 8 bits), where others have a quarter.
     pub fn of(capability: (i32, i32)) -> Self {
         Rounding { exact: false, bf16: matches!(capability, (8..=10, 0) | (10, 3)) }
     }
