@@ -1,6 +1,7 @@
 //! The one error type. Each message is a single line that names the file, tensor, key or argument and says what was
 //! expected; `capi/status.rs` turns the variant into a status code.
 
+use std::fmt::{self, Display, Write};
 use std::path::{Path, PathBuf};
 
 /// `std::result::Result` with the library's [`Error`].
@@ -11,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused: not found, not readable, disk full ...
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", Line(path.display()))]
     Io {
         /// The file or directory concerned.
         path: PathBuf,
@@ -19,7 +20,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file is malformed outside any single key or tensor.
-    #[error("{}: {what}", file.display())]
+    #[error("{}: {}", Line(file.display()), Line(what))]
     File {
         /// The file concerned.
         file: PathBuf,
@@ -27,7 +28,7 @@ pub enum Error {
         what: String,
     },
     /// A metadata key is missing or has an impossible value.
-    #[error("{}: key `{key}`: {what}", file.display())]
+    #[error("{}: key `{}`: {}", Line(file.display()), Line(key), Line(what))]
     Key {
         /// The file concerned.
         file: PathBuf,
@@ -37,7 +38,7 @@ pub enum Error {
         what: String,
     },
     /// A tensor is missing, has the wrong shape or type, or lies outside the file.
-    #[error("{}: tensor `{tensor}`: {what}", file.display())]
+    #[error("{}: tensor `{}`: {}", Line(file.display()), Line(tensor), Line(what))]
     Tensor {
         /// The file concerned.
         file: PathBuf,
@@ -47,7 +48,7 @@ pub enum Error {
         what: String,
     },
     /// The caller passed a value outside its documented range.
-    #[error("argument `{name}`: {what}")]
+    #[error("argument `{name}`: {}", Line(what))]
     Argument {
         /// The argument's name in the API.
         name: &'static str,
@@ -55,10 +56,10 @@ pub enum Error {
         what: String,
     },
     /// The tokenizer in the file cannot be built, or a text cannot be encoded.
-    #[error("tokenizer: {0}")]
+    #[error("tokenizer: {}", Line(.0))]
     Tokenizer(String),
     /// The chat template is broken, or refuses the messages.
-    #[error("chat template: {0}")]
+    #[error("chat template: {}", Line(.0))]
     Template(String),
     /// More positions are needed than the context holds.
     #[error("context of {capacity} tokens is too small: {needed} needed")]
@@ -88,7 +89,7 @@ pub enum Error {
         cap: usize,
     },
     /// What was asked for is not there.
-    #[error("{0} not found")]
+    #[error("{} not found", Line(.0))]
     NotFound(String),
     /// Another call is using the object.
     #[error("{0} is in use by another call")]
@@ -107,6 +108,18 @@ pub enum Error {
     /// The library contradicted itself; a report with the message is welcome.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+/// Shows control characters as escapes: what a file, or a caller, calls something may have line ends in it.
+struct Line<T>(T);
+
+impl<T: Display> Display for Line<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let escape =
+            |c: char| if c.is_control() { f.write_str(&c.escape_default().to_string()) } else { f.write_char(c) };
+        text.chars().try_for_each(escape)
+    }
 }
 
 impl Error {
@@ -133,5 +146,19 @@ impl Error {
     /// An [`Error::Argument`] about `name`.
     pub fn argument(name: &'static str, what: impl Into<String>) -> Self {
         Error::Argument { name, what: what.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: names and values out of files went into messages as they were.
+    #[test]
+    fn messages_are_one_line() {
+        let file = Path::new("a\nb.gguf");
+        assert_eq!(Error::key(file, "k\r\n", "is \u{85}").to_string(), r"a\nb.gguf: key `k\r\n`: is \u{85}");
+        assert_eq!(Error::tensor(file, "t\0", "Ä").to_string(), r"a\nb.gguf: tensor `t\u{0}`: Ä");
+        assert_eq!(Error::NotFound("key `\n`".into()).to_string(), r"key `\n` not found");
     }
 }

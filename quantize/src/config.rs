@@ -85,6 +85,7 @@ impl Config {
             rotated_pairs_full: layers::rotated_pairs(&full_rope, full.head_dim)?,
             sliding,
         };
+        at_most(&root, "canvas_length", config.canvas, 65_536)?;
         config.check(&text)?;
         Ok(config)
     }
@@ -99,8 +100,22 @@ impl Config {
         if self.sliding[n] { self.head_dim } else { self.head_dim_full }
     }
 
-    /// What the format, or the model's architecture, cannot express.
+    /// What the format, the model's architecture or the library's reader does not take.
     fn check(&self, text: &Node) -> Result<()> {
+        for (key, n, most) in [
+            ("num_hidden_layers", self.layers() as u32, 1024),
+            ("hidden_size", self.hidden, 1 << 20),
+            ("intermediate_size", self.ffn, 1 << 24),
+            ("moe_intermediate_size", self.expert_ffn, 1 << 24),
+            ("num_experts", self.experts, 65_536),
+            ("num_attention_heads", self.heads, 65_536),
+            ("head_dim", self.head_dim, 65_536),
+            ("global_head_dim", self.head_dim_full, 65_536),
+            ("sliding_window", self.window, 1 << 30),
+            ("max_position_embeddings", self.context, 1 << 30),
+        ] {
+            at_most(text, key, n, most)?;
+        }
         for (n, &kv_heads) in self.kv_heads.iter().enumerate() {
             if !self.heads.is_multiple_of(kv_heads) {
                 let what = format!("{} heads cannot share {kv_heads} K/V heads evenly in layer {n}", self.heads);
@@ -118,6 +133,10 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn at_most(node: &Node, key: &str, n: u32, most: u32) -> Result<()> {
+    if n <= most { Ok(()) } else { Err(node.error_at(key, format!("is {n}, expected 1 to {most}"))) }
 }
 
 fn check_class(root: &Node) -> Result<()> {

@@ -52,11 +52,13 @@ fn added_tokens<'a>(root: &Node<'a>) -> Result<Vec<Node<'a>>> {
 /// The texts by id, without gaps.
 pub fn tokens(model: &Node, ids: &HashMap<&str, u32>, vocab: u32) -> Result<Vec<String>> {
     let wrong = |what: String| model.error_at("vocab", what);
-    let mut tokens = vec![None; vocab as usize];
+    // Not as many as the file says that there are: where that is more than there are ids, one of the first is missing.
+    let mut tokens = vec![None; (vocab as usize).min(ids.len() + 1)];
     for (&text, &id) in ids {
-        let Some(slot) = tokens.get_mut(id as usize) else {
+        if id >= vocab {
             return Err(wrong(format!("token {text:?} has id {id}, but config.json says vocab_size {vocab}")));
-        };
+        }
+        let Some(slot) = tokens.get_mut(id as usize) else { continue };
         if let Some(other) = slot.replace(text) {
             return Err(wrong(format!("tokens {other:?} and {text:?} have the same id {id}")));
         }

@@ -40,6 +40,7 @@ pub use context::{Context, ContextParams};
 pub use denoise::{Block, StepInfo};
 pub use gaps::LaunchGaps;
 pub use generate::{Event, GenerateParams, Generation, StopReason};
+pub use hash::Hash64;
 pub use keep::MemoryUse;
 pub use params::{BackendKind, ModelParams, ModelSizes};
 pub use perf::{ContextPerf, Perf};

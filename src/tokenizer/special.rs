@@ -3,7 +3,7 @@
 
 use super::vocabulary::Kind;
 use crate::{Error, Result};
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 /// A stretch of text, as [`Specials::split`] cuts it.
 #[derive(Debug, PartialEq)]
@@ -56,8 +56,10 @@ struct Matcher {
 
 impl Matcher {
     fn new<'a>(tokens: impl Iterator<Item = &'a (u32, &'a str, Kind)> + Clone) -> Result<Self> {
+        // Of few tokens the crate would make a DFA, which takes up to a kilobyte for each byte of them.
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(tokens.clone().map(|token| token.1))
             .map_err(|e| Error::Tokenizer(format!("special tokens: {e}")))?;
         Ok(Matcher { automaton, ids: tokens.map(|token| token.0).collect() })

@@ -1,9 +1,9 @@
-//! Files that are wrong: by hand, each with the message it must get; and by machine, in every byte.
+//! Files that are wrong: by hand, each with the message it must get; and by machine, in every byte. Several changes at once are
+//! for `tests/fuzz`.
 
 use crate::raw::Raw;
-use dgemma::gguf::writer::{Plan, to_bytes};
-use dgemma::gguf::{Array, Gguf, Value};
-use dgemma::quant;
+use crate::sample::sample;
+use dgemma::gguf::Gguf;
 use std::path::Path;
 
 #[track_caller]
@@ -105,37 +105,6 @@ fn tensors() {
     refused(sum.data(64), "tensor `v`: the sizes of the tensors overflow");
 }
 
-/// A file with every kind of value and several tensors.
-fn sample() -> Vec<u8> {
-    let metadata = [
-        ("general.architecture", Value::String("test".to_owned())),
-        ("general.alignment", Value::U32(32)),
-        ("u8", Value::U8(200)),
-        ("i8", Value::I8(-3)),
-        ("u16", Value::U16(40000)),
-        ("i16", Value::I16(-4)),
-        ("i32", Value::I32(-5)),
-        ("f32", Value::F32(1.5)),
-        ("bool", Value::Bool(true)),
-        ("u64", Value::U64(1 << 40)),
-        ("i64", Value::I64(-6)),
-        ("f64", Value::F64(2.5)),
-        ("words", Value::Array(Array::String(["a", "", "Ä"].into_iter().collect()))),
-        ("flags", Value::Array(Array::Bool(vec![true, false]))),
-        ("numbers", Value::Array(Array::U16(vec![1, 2, 3]))),
-    ];
-    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
-    let tensors: Vec<_> = ["F32", "Q8_0", "BF16"]
-        .iter()
-        .map(|name| {
-            let format = quant::by_name(name).unwrap();
-            let bytes = format.row_bytes(64).unwrap() * 2;
-            (Plan { name: format!("t.{name}"), shape: vec![64, 2], format }, vec![0x11; bytes])
-        })
-        .collect();
-    to_bytes(&metadata, &tensors).unwrap()
-}
-
 /// Reads `bytes`; whatever parses is used in all ways that could fail.
 fn exercise(bytes: &[u8]) {
     let Ok(file) = Gguf::from_bytes(Path::new("test.gguf"), bytes.to_vec()) else {
@@ -189,33 +158,6 @@ fn every_byte_changed() {
             bytes[at] ^= 1 << bit;
             exercise(&bytes);
         }
-    }
-}
-
-/// Several changes at once, from a fixed seed: overwritten, removed and inserted bytes, large numbers anywhere.
-#[test]
-fn random_mutations() {
-    let whole = sample();
-    let mut state = 7u64;
-    let mut below = |n: usize| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 33) as usize % n
-    };
-    for _ in 0..60_000 {
-        let mut bytes = whole.clone();
-        for _ in 0..=below(4) {
-            let at = below(bytes.len() - 8);
-            match below(5) {
-                0 => bytes[at] = below(256) as u8,
-                1 => {
-                    bytes[at..at + 8].copy_from_slice(&(1u64 << below(64)).wrapping_sub(below(2) as u64).to_le_bytes())
-                }
-                2 => drop(bytes.drain(at..at + 1 + below(7))),
-                3 => bytes.insert(at, below(256) as u8),
-                _ => bytes[at..at + 4].copy_from_slice(&(below(64) as u32).to_le_bytes()),
-            }
-        }
-        exercise(&bytes);
     }
 }
 

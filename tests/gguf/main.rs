@@ -4,4 +4,5 @@ mod hostile;
 mod peer;
 mod raw;
 mod roundtrip;
+mod sample;
 mod split;

@@ -143,6 +143,24 @@ fn configurations() {
     );
 }
 
+/// Found with the fuzz targets: memory was asked for by such numbers before anything said that they cannot be.
+#[test]
+fn numbers_far_from_what_is_there() {
+    let most = u32::MAX;
+    let config = |key: &str, limit: u32| format!("HF/config.json: key `{key}`: is {most}, expected 1 to {limit}");
+    refused(|hf| hf.config["canvas_length"] = json!(most), &config("canvas_length", 65_536));
+    for (key, limit) in [("num_experts", 65_536), ("num_attention_heads", 65_536), ("hidden_size", 1 << 20)] {
+        refused(text(|c| c[key] = json!(most)), &config(&format!("text_config.{key}"), limit));
+    }
+    let head_dim = |c: &mut Value| {
+        c["global_head_dim"] = json!(most - 1);
+        c["per_layer_config"] = json!(null);
+    };
+    refused(text(head_dim), &config("text_config.global_head_dim", 65_536).replace(&most.to_string(), "4294967294"));
+    let message = format!("no token has id 512, but config.json says vocab_size {most}");
+    refused(text(|c| c["vocab_size"] = json!(most)), &format!("HF/tokenizer.json: key `model.vocab`: {message}"));
+}
+
 #[test]
 fn tokenizers() {
     let vocab = |message: &str| format!("HF/tokenizer.json: key `model.vocab`: {message}");

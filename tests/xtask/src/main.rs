@@ -3,6 +3,7 @@
 //! guard it (`tests/abi`). `guard` counts instructions of the hot kernels and compares them with `tests/bench/guard.csv`,
 //! `guard-write` writes that anew.
 //! `cuda` compiles the CUDA kernels and counts what their loops cost, `cuda-host` tests them without a GPU, `on-gpu` the script for machines with one.
+//! `fuzz` searches for inputs that readers cannot stand (`tests/fuzz`).
 //!
 //! Needs a Rust toolchain, a C compiler and Python 3 (with its venv module); what else the checks need it installs, Python
 //! packages under `target/`, programs with the system's packages.
@@ -10,6 +11,7 @@
 mod ci;
 mod counts;
 mod cuda;
+mod fuzz;
 mod go;
 mod guard;
 mod install;
@@ -47,9 +49,11 @@ fn main() -> ExitCode {
         },
         "cuda-host" => standin::host(std::env::args().nth(2).as_deref()),
         "on-gpu" => on_gpu::script(),
+        "fuzz" => fuzz::command(std::env::args().skip(2)),
         _ => Err(
             "usage: cargo xtask ci | go | node | install --prefix DIR | installed | guard | guard-write | header | abi \
-             | cuda [write | check | counts [ARCHITECTURE | write]] | cuda-host [plain | addresses | races] | on-gpu"
+             | cuda [write | check | counts [ARCHITECTURE | write]] | cuda-host [plain | addresses | races] | on-gpu \
+             | fuzz [TARGET] [SECONDS]"
                 .into(),
         ),
     };
