@@ -106,7 +106,8 @@
 
 /**
  * dgemma_model_params.memory: read the file instead of mapping it. Loading takes longer and the memory is not shared with
- * other processes; in exchange the file may be changed or removed afterwards.
+ * other processes; in exchange the file may be changed or removed afterwards. What was read stays in host memory, also with
+ * DGEMMA_BACKEND_CUDA, for which the memory of a mapped file goes back to the system as its weights are uploaded (on Linux).
  */
 #define DGEMMA_MEMORY_READ 1
 

@@ -21,7 +21,8 @@ pub struct dgemma_model(pub(super) Model);
 pub type dgemma_progress_callback = Option<unsafe extern "C" fn(fraction: f32, user_data: *mut c_void) -> c_int>;
 
 /// dgemma_model_params.memory: read the file instead of mapping it. Loading takes longer and the memory is not shared with
-/// other processes; in exchange the file may be changed or removed afterwards.
+/// other processes; in exchange the file may be changed or removed afterwards. What was read stays in host memory, also with
+/// DGEMMA_BACKEND_CUDA, for which the memory of a mapped file goes back to the system as its weights are uploaded (on Linux).
 pub const DGEMMA_MEMORY_READ: u64 = 1;
 /// dgemma_model_params.memory: keep the file's bytes in memory, never pushed out by the system. Needs the right to lock that
 /// much (`ulimit -l`); else loading answers DGEMMA_STATUS_IO.

@@ -24,6 +24,7 @@ mod metadata;
 mod new_file;
 mod part;
 mod reader;
+mod release;
 mod split;
 mod value;
 mod watch;
@@ -48,6 +49,8 @@ pub struct Bytes {
     owner: Owner,
     start: usize,
     len: usize,
+    /// Whether `owner` is a mapped file.
+    mapped: bool,
 }
 
 impl Bytes {
@@ -55,7 +58,17 @@ impl Bytes {
     pub fn new(owner: Owner, start: usize, len: usize) -> Self {
         let end = start.checked_add(len);
         assert!(end.is_some_and(|end| end <= (*owner).as_ref().len()));
-        Bytes { owner, start, len }
+        Bytes { owner, start, len, mapped: false }
+    }
+
+    /// Says that `part` of these bytes was read for the last time in a long while: if they are mapped from a file, its memory
+    /// goes back to the system, and who reads it after all waits for the file. Bytes in memory stay.
+    pub fn release(&self, part: &[u8]) {
+        assert!(self.as_ptr_range().start <= part.as_ptr() && part.as_ptr_range().end <= self.as_ptr_range().end);
+        if self.mapped {
+            // SAFETY: a part of the mapping that `part::open` made.
+            unsafe { release::release(part) }
+        }
     }
 }
 

@@ -174,7 +174,11 @@ impl Gguf {
             name: info.name.clone(),
             shape: info.shape.clone(),
             format: info.format,
-            data: Bytes::new(self.owners[info.part].clone(), info.start, info.bytes),
+            data: Bytes {
+                // Parts of a set are mapped all, or none.
+                mapped: !self.mapped.is_empty(),
+                ..Bytes::new(self.owners[info.part].clone(), info.start, info.bytes)
+            },
         })
     }
 

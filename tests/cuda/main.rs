@@ -16,6 +16,7 @@ mod formats;
 mod fused;
 mod gaps;
 mod graphs;
+mod memory;
 mod models;
 mod offload;
 mod operations;

@@ -7,6 +7,9 @@
 //! link       -> the host, if the weight is streamed    of part 0     part 1
 //! ```
 //!
+//! What was copied from the file leaves the process's memory again ([`Bytes::release`](crate::gguf::Bytes::release)), also
+//! where the weight stays on the host: the model needs it there in its own layout, and the file no more.
+//!
 //! The file's bytes cross the link as they are, and the device lays them out: it reads and writes them at the speed of its
 //! memory, many times the link's. The caller waits for a buffer to fill, and for nothing else.
 
@@ -71,12 +74,14 @@ impl Uploads {
                 let memory = Memory::new(&cuda.device, source.bytes()?, "weights")?;
                 for records in source.parts(PART_BYTES) {
                     buffers.bring(cuda, &source, &records, memory.address(0))?;
+                    tensor.data.release(source.file(&records));
                 }
                 Home::Device(memory)
             }
             Some((place, streamed)) => {
                 for records in source.parts(PART_BYTES) {
                     buffers.bring(cuda, &source, &records, streamed.passage(place))?;
+                    tensor.data.release(source.file(&records));
                     streamed.keep(place, source.place(&records))?;
                 }
                 Home::Host(place)
