@@ -76,19 +76,20 @@ pub fn run<B: Backend>(b: &B, w: &Weights<B>, s: &mut State<B>, kv: &mut KvCache
     let mut rows = Rows { prompt: pass.prompt.len(), canvas: pass.canvas.len(), start: pass.start };
     kv.will_write(pass.start + rows.prompt);
     input(b, w, s, pass)?;
-    for (i, (shape, layer)) in w.config.layers.iter().zip(&w.layers).enumerate() {
+    for (i, (shape, l)) in w.config.layers.iter().zip(&w.layers).enumerate() {
+        let layer = Layer { b, w, shape, l };
         if pass.cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
         if i + 1 == w.layers.len() && rows.prompt > 0 && !pass.hidden {
-            keep_only(b, w, shape, layer, s, &mut kv.layers[i], rows)?;
+            layer.keep_only(s, &mut kv.layers[i], rows)?;
             rows = Rows { prompt: 0, start: rows.start + rows.prompt, ..rows };
             if rows.canvas == 0 {
                 break;
             }
         }
-        attention(b, w, shape, layer, s, &mut kv.layers[i], rows)?;
-        feed_forward(b, w, layer, s, rows)?;
+        layer.attention(s, &mut kv.layers[i], rows)?;
+        layer.feed_forward(s, rows)?;
     }
     Ok(())
 }
@@ -132,147 +133,131 @@ fn move_rows<B: Backend>(b: &B, s: &mut State<B>, hidden: usize, from: (usize, u
     b.copy(&s.branch, 0, n * hidden, &mut s.x, from.1 * hidden)
 }
 
-/// x += post_norm(o(attention(q, k, v))); keeps the prompt rows' keys and values.
-fn attention<B: Backend>(
-    b: &B,
-    w: &Weights<B>,
-    shape: &LayerShape,
-    l: &LayerWeights<B>,
-    s: &mut State<B>,
-    cache: &mut KvLayer<B::Kv>,
-    rows: Rows,
-) -> Result<()> {
-    let (c, n, dim) = (&w.config, rows.all(), shape.head_dim);
-    project(b, w, l, s, n, true)?;
-    norm_heads(b, w, shape, l, s, (n, rows), (c.heads, cache.kind))?;
-    let prompt = AttentionShape {
-        first_row: 0,
-        rows: rows.prompt,
-        start: rows.start,
-        heads: c.heads,
-        kv_heads: shape.kv_heads,
-        head_dim: dim,
-        window: shape.window,
-        mask: Mask::Causal,
-    };
-    if rows.prompt > 0 {
-        b.attention(&s.q, &s.k, &s.v, cache, &prompt, &mut s.attended)?;
+/// A layer and what runs it.
+struct Layer<'a, B: Backend> {
+    b: &'a B,
+    w: &'a Weights<B>,
+    shape: &'a LayerShape,
+    l: &'a LayerWeights<B>,
+}
+
+impl<'a, B: Backend> Layer<'a, B> {
+    /// x += post_norm(o(attention(q, k, v))); keeps the prompt rows' keys and values.
+    fn attention(&self, s: &mut State<B>, cache: &mut KvLayer<B::Kv>, rows: Rows) -> Result<()> {
+        let &Layer { b, w, shape, l } = self;
+        let (c, n, dim) = (&w.config, rows.all(), shape.head_dim);
+        self.project(s, n, true)?;
+        self.norm_heads(s, (n, rows), (c.heads, cache.kind))?;
+        let prompt = AttentionShape {
+            first_row: 0,
+            rows: rows.prompt,
+            start: rows.start,
+            heads: c.heads,
+            kv_heads: shape.kv_heads,
+            head_dim: dim,
+            window: shape.window,
+            mask: Mask::Causal,
+        };
+        if rows.prompt > 0 {
+            b.attention(&s.q, &s.k, &s.v, cache, &prompt, &mut s.attended)?;
+            b.kv_append(&s.k, &s.v, rows.prompt, rows.start, cache)?;
+        }
+        if rows.canvas > 0 {
+            let (first_row, start) = (rows.prompt, rows.start + rows.prompt);
+            let canvas = AttentionShape { first_row, rows: rows.canvas, start, mask: Mask::Canvas, ..prompt };
+            b.attention(&s.q, &s.k, &s.v, cache, &canvas, &mut s.attended)?;
+        }
+        s.watch.lap(Phase::Attention);
+        b.matmul(&l.o, &s.attended, n, &mut s.branch)?;
+        s.watch.lap(Phase::Projections);
+        b.rms_norm_add(&s.branch, &l.post_attention, n, c.hidden, c.eps, &mut s.x)
+    }
+
+    /// What is left to do for prompt rows in the last layer; afterwards x is that of the canvas rows alone.
+    fn keep_only(&self, s: &mut State<B>, cache: &mut KvLayer<B::Kv>, rows: Rows) -> Result<()> {
+        let &Layer { b, w, .. } = self;
+        self.project(s, rows.prompt, false)?;
+        self.norm_heads(s, (rows.prompt, rows), (0, cache.kind))?;
         b.kv_append(&s.k, &s.v, rows.prompt, rows.start, cache)?;
+        s.watch.lap(Phase::Attention);
+        move_rows(b, s, w.config.hidden, (rows.prompt, 0), rows.canvas)
     }
-    if rows.canvas > 0 {
-        let (first_row, start) = (rows.prompt, rows.start + rows.prompt);
-        let canvas = AttentionShape { first_row, rows: rows.canvas, start, mask: Mask::Canvas, ..prompt };
-        b.attention(&s.q, &s.k, &s.v, cache, &canvas, &mut s.attended)?;
+
+    /// `s.k`, `s.v` and, with `queries`, `s.q`: the products of the normed input.
+    fn project(&self, s: &mut State<B>, rows: usize, queries: bool) -> Result<()> {
+        let &Layer { b, w, l, .. } = self;
+        let norm = Norm { x: &s.x, weight: &l.attn_norm, rows, dim: w.config.hidden, eps: w.config.eps };
+        let query = queries.then_some((&l.q, &mut s.q));
+        let value = l.v.as_ref().map(|v| (v, &mut s.v));
+        let mut products: Vec<Product<B>> = query.into_iter().chain([(&l.k, &mut s.k)]).chain(value).collect();
+        b.rms_norm_matmuls(norm, &mut s.normed, &mut products)?;
+        s.watch.lap(Phase::Projections);
+        Ok(())
     }
-    s.watch.lap(Phase::Attention);
-    b.matmul(&l.o, &s.attended, n, &mut s.branch)?;
-    s.watch.lap(Phase::Projections);
-    b.rms_norm_add(&s.branch, &l.post_attention, n, c.hidden, c.eps, &mut s.x)
-}
 
-/// What is left to do for prompt rows in the last layer; afterwards x is that of the canvas rows alone.
-fn keep_only<B: Backend>(
-    b: &B,
-    w: &Weights<B>,
-    shape: &LayerShape,
-    l: &LayerWeights<B>,
-    s: &mut State<B>,
-    cache: &mut KvLayer<B::Kv>,
-    rows: Rows,
-) -> Result<()> {
-    project(b, w, l, s, rows.prompt, false)?;
-    norm_heads(b, w, shape, l, s, (rows.prompt, rows), (0, cache.kind))?;
-    b.kv_append(&s.k, &s.v, rows.prompt, rows.start, cache)?;
-    s.watch.lap(Phase::Attention);
-    move_rows(b, s, w.config.hidden, (rows.prompt, 0), rows.canvas)
-}
-
-/// `s.k`, `s.v` and, with `queries`, `s.q`: the products of the normed input.
-fn project<B: Backend>(
-    b: &B,
-    w: &Weights<B>,
-    l: &LayerWeights<B>,
-    s: &mut State<B>,
-    rows: usize,
-    queries: bool,
-) -> Result<()> {
-    let norm = Norm { x: &s.x, weight: &l.attn_norm, rows, dim: w.config.hidden, eps: w.config.eps };
-    let query = queries.then_some((&l.q, &mut s.q));
-    let value = l.v.as_ref().map(|v| (v, &mut s.v));
-    let mut products: Vec<Product<B>> = query.into_iter().chain([(&l.k, &mut s.k)]).chain(value).collect();
-    b.rms_norm_matmuls(norm, &mut s.normed, &mut products)?;
-    s.watch.lap(Phase::Projections);
-    Ok(())
-}
-
-/// `heads` query heads of all `rows`, and their keys and values, normed and rotated. Keys and values of prompt rows are
-/// rounded to the cache's type: what this chunk's rows see of each other is what later chunks will see of them.
-fn norm_heads<B: Backend>(
-    b: &B,
-    w: &Weights<B>,
-    shape: &LayerShape,
-    l: &LayerWeights<B>,
-    s: &mut State<B>,
-    (all, rows): (usize, Rows),
-    (heads, kind): (usize, KvType),
-) -> Result<()> {
-    let inv_freq = frequencies(w, shape)?;
-    let heads = Heads {
-        q_norm: &l.q_norm,
-        k_norm: &l.k_norm,
-        inv_freq,
-        own_v: l.v.is_some(),
-        rows: all,
-        start: rows.start,
-        heads,
-        kv_heads: shape.kv_heads,
-        head_dim: shape.head_dim,
-        eps: w.config.eps,
-        rounded: (rows.prompt, kind),
-    };
-    b.norm_heads(&heads, &mut s.q, &mut s.k, &mut s.v)
-}
-
-fn frequencies<'w, B: Backend>(w: &'w Weights<B>, shape: &LayerShape) -> Result<&'w B::Buffer> {
-    let frequencies = if shape.window.is_some() { &w.rope_sliding } else { &w.rope_full };
-    frequencies.as_ref().ok_or_else(|| Error::Internal("no rotary frequencies for a layer".into()))
-}
-
-/// x = (x + post_norm(dense(x) + experts(x))) * the layer's output factor.
-fn feed_forward<B: Backend>(b: &B, w: &Weights<B>, l: &LayerWeights<B>, s: &mut State<B>, kinds: Rows) -> Result<()> {
-    let (c, h, eps, rows) = (&w.config, w.config.hidden, w.config.eps, kinds.all());
-    // Dense branch.
-    s.watch.lap(Phase::Other);
-    let norm = Norm { x: &s.x, weight: &l.ffn_norm, rows, dim: h, eps };
-    b.rms_norm_matmuls(norm, &mut s.normed, &mut [(&l.gate, &mut s.gate), (&l.up, &mut s.up)])?;
-    b.gelu_mul_matmul((&mut s.gate, &s.up), &l.down, rows, c.ffn, &mut s.branch)?;
-    s.watch.lap(Phase::Dense);
-    b.rms_norm(&s.branch, Some(&l.post_ffw_1), rows, h, eps, &mut s.dense)?;
-    // Router and experts.
-    s.watch.lap(Phase::Other);
-    let norm = Norm { x: &s.x, weight: &l.router_scale, rows, dim: h, eps };
-    b.rms_norm_matmuls(norm, &mut s.normed, &mut [(&l.router, &mut s.router)])?;
-    b.route(&s.router, &l.expert_scale, rows, c.experts, c.top_k, &mut s.routes)?;
-    s.watch.lap(Phase::Router);
-    if !B::DEFERRED || s.watch.wait.is_some() {
-        s.watch.phases.note_experts(b.expert_load(&s.routes));
+    /// `heads` query heads of all `rows`, and their keys and values, normed and rotated. Keys and values of prompt rows are
+    /// rounded to the cache's type: what this chunk's rows see of each other is what later chunks will see of them.
+    fn norm_heads(&self, s: &mut State<B>, (all, rows): (usize, Rows), (heads, kind): (usize, KvType)) -> Result<()> {
+        let &Layer { b, w, shape, l } = self;
+        let inv_freq = self.frequencies()?;
+        let heads = Heads {
+            q_norm: &l.q_norm,
+            k_norm: &l.k_norm,
+            inv_freq,
+            own_v: l.v.is_some(),
+            rows: all,
+            start: rows.start,
+            heads,
+            kv_heads: shape.kv_heads,
+            head_dim: shape.head_dim,
+            eps: w.config.eps,
+            rounded: (rows.prompt, kind),
+        };
+        b.norm_heads(&heads, &mut s.q, &mut s.k, &mut s.v)
     }
-    let up = l.experts.split_up.as_ref().map_or((&l.experts.gate, c.expert_ffn), |up| (up, 0));
-    let experts = ExpertWeights {
-        gate: (&l.experts.gate, 0),
-        up,
-        down: &l.experts.down,
-        experts: c.experts,
-        ffn: c.expert_ffn,
-        hidden: h,
-    };
-    let norm = Norm { x: &s.x, weight: &l.pre_ffw_2, rows, dim: h, eps };
-    b.rms_norm_experts(norm, &mut s.normed, experts, &mut s.routes, &mut s.branch)?;
-    s.watch.lap(Phase::Experts);
-    b.rms_norm_add(&s.branch, &l.post_ffw_2, rows, h, eps, &mut s.dense)?;
-    // Both join the stream; the layer's output factor is another one for each kind of rows.
-    let (prompt, canvas) = ((kinds.prompt, l.prompt_scalar), (kinds.canvas, l.canvas_scalar));
-    b.rms_norm_add_scaled((&mut s.dense, &l.post_ffw, h, eps), prompt, canvas, &mut s.x)?;
-    s.watch.lap(Phase::Other);
-    Ok(())
+
+    fn frequencies(&self) -> Result<&'a B::Buffer> {
+        let frequencies = if self.shape.window.is_some() { &self.w.rope_sliding } else { &self.w.rope_full };
+        frequencies.as_ref().ok_or_else(|| Error::Internal("no rotary frequencies for a layer".into()))
+    }
+
+    /// x = (x + post_norm(dense(x) + experts(x))) * the layer's output factor.
+    fn feed_forward(&self, s: &mut State<B>, kinds: Rows) -> Result<()> {
+        let &Layer { b, w, l, .. } = self;
+        let (c, h, eps, rows) = (&w.config, w.config.hidden, w.config.eps, kinds.all());
+        // Dense branch.
+        s.watch.lap(Phase::Other);
+        let norm = Norm { x: &s.x, weight: &l.ffn_norm, rows, dim: h, eps };
+        b.rms_norm_matmuls(norm, &mut s.normed, &mut [(&l.gate, &mut s.gate), (&l.up, &mut s.up)])?;
+        b.gelu_mul_matmul((&mut s.gate, &s.up), &l.down, rows, c.ffn, &mut s.branch)?;
+        s.watch.lap(Phase::Dense);
+        b.rms_norm(&s.branch, Some(&l.post_ffw_1), rows, h, eps, &mut s.dense)?;
+        // Router and experts.
+        s.watch.lap(Phase::Other);
+        let norm = Norm { x: &s.x, weight: &l.router_scale, rows, dim: h, eps };
+        b.rms_norm_matmuls(norm, &mut s.normed, &mut [(&l.router, &mut s.router)])?;
+        b.route(&s.router, &l.expert_scale, rows, c.experts, c.top_k, &mut s.routes)?;
+        s.watch.lap(Phase::Router);
+        if !B::DEFERRED || s.watch.wait.is_some() {
+            s.watch.phases.note_experts(b.expert_load(&s.routes));
+        }
+        let up = l.experts.split_up.as_ref().map_or((&l.experts.gate, c.expert_ffn), |up| (up, 0));
+        let experts = ExpertWeights {
+            gate: (&l.experts.gate, 0),
+            up,
+            down: &l.experts.down,
+            experts: c.experts,
+            ffn: c.expert_ffn,
+            hidden: h,
+        };
+        let norm = Norm { x: &s.x, weight: &l.pre_ffw_2, rows, dim: h, eps };
+        b.rms_norm_experts(norm, &mut s.normed, experts, &mut s.routes, &mut s.branch)?;
+        s.watch.lap(Phase::Experts);
+        b.rms_norm_add(&s.branch, &l.post_ffw_2, rows, h, eps, &mut s.dense)?;
+        // Both join the stream; the layer's output factor is another one for each kind of rows.
+        let (prompt, canvas) = ((kinds.prompt, l.prompt_scalar), (kinds.canvas, l.canvas_scalar));
+        b.rms_norm_add_scaled((&mut s.dense, &l.post_ffw, h, eps), prompt, canvas, &mut s.x)?;
+        s.watch.lap(Phase::Other);
+        Ok(())
+    }
 }

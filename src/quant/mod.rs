@@ -23,6 +23,7 @@ pub mod mxfp4;
 pub mod nvfp4;
 pub mod pairs;
 pub mod panel;
+mod plain;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;

@@ -11,7 +11,7 @@
 use super::panel::{self, Block, Line, Panel, Record, split_nibbles};
 use super::scale::{self, Grid, Integers};
 use super::words::Words;
-use super::{Codes, Format, codec, decoding, encoding, field, field_mut, half, nibbles, set_half, unpacking};
+use super::{Codes, Format, codec, encoding, field, field_mut, nibbles, plain, set_half};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 2 + BLOCK / 2;
@@ -23,24 +23,21 @@ const CODES: Codes = Codes { group: 32, offset: Some(8), largest: 15, unpack, pa
 pub static Q4_0: Format =
     Format { name: "Q4_0", id: 2, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
+/// The codes of a block.
+#[inline(always)]
+fn of_block(block: &[u8; BYTES]) -> [u8; BLOCK] {
+    nibbles(field::<2, 16, BYTES>(block))
+}
+
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
-        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-            let d = half::<0, BYTES>(block);
-            let codes = nibbles(field::<2, 16, BYTES>(block));
-            for j in 0..BLOCK {
-                x[j] = d * f32::from(codes[j] as i8 - 8);
-            }
-        }
+        plain::decode_offset::<8, BYTES>(src, dst, of_block)
     }
 }
 
 codec! {
     fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
-        for (block, codes, scale) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales) {
-            *scale = [half::<0, BYTES>(block)];
-            *codes = nibbles(field::<2, 16, BYTES>(block));
-        }
+        plain::unpack_offset(src, codes, scales, of_block)
     }
 }
 

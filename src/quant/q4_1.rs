@@ -10,10 +10,7 @@
 
 use super::panel::{self, Block, Line, Panel, Record, negative, split_nibbles};
 use super::words::Words;
-use super::{
-    Codes, Format, codec, decoding, encoding, field, field_mut, half, nibbles, q4_0::packed, scale_min, set_half,
-    unpacking,
-};
+use super::{Codes, Format, codec, encoding, field, field_mut, nibbles, plain, q4_0::packed, scale_min, set_half};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 4 + BLOCK / 2;
@@ -25,25 +22,21 @@ const CODES: Codes = Codes { group: 32, offset: None, largest: 15, unpack, panel
 pub static Q4_1: Format =
     Format { name: "Q4_1", id: 3, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
+/// The codes of a block.
+#[inline(always)]
+fn of_block(block: &[u8; BYTES]) -> [u8; BLOCK] {
+    nibbles(field::<4, 16, BYTES>(block))
+}
+
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
-        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-            let (d, m) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
-            let codes = nibbles(field::<4, 16, BYTES>(block));
-            for j in 0..BLOCK {
-                x[j] = d * f32::from(codes[j]) + m;
-            }
-        }
+        plain::decode_min(src, dst, of_block)
     }
 }
 
 codec! {
     fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], mins: &mut [f32]) {
-        for ((block, codes, scale), min) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales).zip(mins) {
-            *scale = [half::<0, BYTES>(block)];
-            *min = -half::<2, BYTES>(block);
-            *codes = nibbles(field::<4, 16, BYTES>(block));
-        }
+        plain::unpack_min(src, codes, (scales, mins), of_block)
     }
 }
 

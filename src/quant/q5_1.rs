@@ -11,9 +11,7 @@
 
 use super::panel::{self, Block, Line, Panel, Record, fifth_bits, negative, split_nibbles};
 use super::words::Words;
-use super::{
-    Codes, Format, codec, decoding, encoding, field, field_mut, half, q4_1, q5_0, scale_min, set_half, unpacking,
-};
+use super::{Codes, Format, codec, encoding, field, field_mut, plain, q4_1, q5_0, scale_min, set_half};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 8 + BLOCK / 2;
@@ -25,25 +23,21 @@ const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack, panel
 pub static Q5_1: Format =
     Format { name: "Q5_1", id: 7, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
+/// The codes of a block.
+#[inline(always)]
+fn of_block(block: &[u8; BYTES]) -> [u8; BLOCK] {
+    q5_0::codes(field::<4, 4, BYTES>(block), field::<8, 16, BYTES>(block))
+}
+
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
-        for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
-            let (d, m) = (half::<0, BYTES>(block), half::<2, BYTES>(block));
-            let codes = q5_0::codes(field::<4, 4, BYTES>(block), field::<8, 16, BYTES>(block));
-            for j in 0..BLOCK {
-                x[j] = d * f32::from(codes[j]) + m;
-            }
-        }
+        plain::decode_min(src, dst, of_block)
     }
 }
 
 codec! {
     fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], mins: &mut [f32]) {
-        for ((block, codes, scale), min) in unpacking::<BYTES, BLOCK, 1>(src, codes, scales).zip(mins) {
-            *scale = [half::<0, BYTES>(block)];
-            *min = -half::<2, BYTES>(block);
-            *codes = q5_0::codes(field::<4, 4, BYTES>(block), field::<8, 16, BYTES>(block));
-        }
+        plain::unpack_min(src, codes, (scales, mins), of_block)
     }
 }
 

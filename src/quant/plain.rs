@@ -1,0 +1,61 @@
+//! What Q4_0, Q5_0, Q4_1 and Q5_1 share: blocks of 32 codes under an F16 scale d at byte 0, with an offset that all blocks
+//! have, or an F16 minimum m at byte 2. Where a block's codes are is the format's; `codes` takes them out.
+
+use super::{decoding, half, unpacking};
+
+const BLOCK: usize = 32;
+
+/// value = d * (code - OFFSET).
+#[inline(always)]
+pub(super) fn decode_offset<const OFFSET: i8, const BYTES: usize>(
+    src: &[u8],
+    dst: &mut [f32],
+    codes: impl Fn(&[u8; BYTES]) -> [u8; BLOCK],
+) {
+    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+        let (d, codes) = (half::<0, BYTES>(block), codes(block));
+        for j in 0..BLOCK {
+            x[j] = d * f32::from(codes[j] as i8 - OFFSET);
+        }
+    }
+}
+
+/// value = d * code + m.
+#[inline(always)]
+pub(super) fn decode_min<const BYTES: usize>(src: &[u8], dst: &mut [f32], codes: impl Fn(&[u8; BYTES]) -> [u8; BLOCK]) {
+    for (block, x) in decoding::<BYTES, BLOCK>(src, dst) {
+        let (d, m, codes) = (half::<0, BYTES>(block), half::<2, BYTES>(block), codes(block));
+        for j in 0..BLOCK {
+            x[j] = d * f32::from(codes[j]) + m;
+        }
+    }
+}
+
+/// Codes and scales; those with an offset have no minimums.
+#[inline(always)]
+pub(super) fn unpack_offset<const BYTES: usize>(
+    src: &[u8],
+    out: &mut [u8],
+    scales: &mut [f32],
+    codes: impl Fn(&[u8; BYTES]) -> [u8; BLOCK],
+) {
+    for (block, out, scale) in unpacking::<BYTES, BLOCK, 1>(src, out, scales) {
+        *scale = [half::<0, BYTES>(block)];
+        *out = codes(block);
+    }
+}
+
+/// Codes, scales, and what is to be subtracted.
+#[inline(always)]
+pub(super) fn unpack_min<const BYTES: usize>(
+    src: &[u8],
+    out: &mut [u8],
+    (scales, mins): (&mut [f32], &mut [f32]),
+    codes: impl Fn(&[u8; BYTES]) -> [u8; BLOCK],
+) {
+    for ((block, out, scale), min) in unpacking::<BYTES, BLOCK, 1>(src, out, scales).zip(mins) {
+        *scale = [half::<0, BYTES>(block)];
+        *min = -half::<2, BYTES>(block);
+        *out = codes(block);
+    }
+}
