@@ -13,18 +13,23 @@
  *     }
  *
  *     int main(int argc, char **argv) {
+ *         if (argc != 3) {
+ *             fprintf(stderr, "usage: %s MODEL PROMPT\n", argv[0]);
+ *             return 2;
+ *         }
  *         dgemma_model *model = NULL;
  *         dgemma_generate_params params;
- *         dgemma_generate_params_init(&params, sizeof params);
+ *         int ok = dgemma_generate_params_init(&params, sizeof params) == DGEMMA_STATUS_OK;
  *         params.on_text = print;
- *         if (argc != 3 || dgemma_model_load(argv[1], NULL, &model) != DGEMMA_STATUS_OK ||
- *             dgemma_generate(model, argv[2], &params, NULL) != DGEMMA_STATUS_OK)
- *             fprintf(stderr, "%s\n", dgemma_last_error());
+ *         ok = ok && dgemma_model_load(argv[1], NULL, &model) == DGEMMA_STATUS_OK
+ *                 && dgemma_generate(model, argv[2], &params, NULL) == DGEMMA_STATUS_OK;
+ *         if (ok) puts("");
+ *         else fprintf(stderr, "%s\n", dgemma_last_error());
  *         dgemma_model_free(model);
- *         return 0;
+ *         return !ok;
  *     }
  *
- * Link with -ldgemma.
+ * Link with -ldgemma; `pkg-config --cflags --libs dgemma` and CMake's find_package(dgemma) know where it was installed.
  *
  * Conventions
  *
