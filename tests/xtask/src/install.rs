@@ -23,8 +23,14 @@ const SYSTEM_LIBS: &str = "-lutil -lrt -lpthread -lm -ldl";
 const USAGE: &str = "usage: cargo xtask install --prefix DIR [--destdir DIR]";
 
 /// Reads the arguments, builds and installs.
-pub fn command(mut args: impl Iterator<Item = String>) -> Outcome {
+pub fn command(args: impl Iterator<Item = String>) -> Outcome {
     let (mut prefix, mut destdir) = (None, None);
+    // `--prefix=DIR` is `--prefix DIR`.
+    let halves = |arg: String| match arg.split_once('=').filter(|_| arg.starts_with("--")) {
+        Some((name, value)) => vec![name.to_owned(), value.to_owned()],
+        None => vec![arg],
+    };
+    let mut args = args.flat_map(halves);
     while let Some(arg) = args.next() {
         let to = match arg.as_str() {
             "--prefix" => &mut prefix,

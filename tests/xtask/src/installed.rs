@@ -58,14 +58,20 @@ fn stripped(prefix: &Path) -> Outcome {
     Err(format!("libdgemma.so has {built} bytes and {installed} when installed, expected fewer"))
 }
 
-/// What packagers do: the files go to one place and speak of another.
+/// What packagers do: the files go to one place and speak of another, here one with a blank in its name.
 fn staged(folder: &Path) -> Outcome {
     let stage = folder.join("stage");
-    install(Path::new("/opt/dgemma"), Some(&stage))?;
-    let pc = stage.join("opt/dgemma/lib/pkgconfig/dgemma.pc");
+    install(Path::new("/opt/d gemma"), Some(&stage))?;
+    let pc = stage.join("opt/d gemma/lib/pkgconfig/dgemma.pc");
     let text = fs::read_to_string(&pc).map_err(|e| format!("{}: {e}", pc.display()))?;
-    if !text.starts_with("prefix=/opt/dgemma\n") {
-        return Err(format!("{}: expected prefix=/opt/dgemma, found {text}", pc.display()));
+    if !text.starts_with("prefix=/opt/d gemma\n") {
+        return Err(format!("{}: expected prefix=/opt/d gemma, found {text}", pc.display()));
+    }
+    let mut ask = Command::new("pkg-config");
+    ask.args(["--cflags", "--libs", "dgemma"]).env("PKG_CONFIG_PATH", pc.parent().unwrap_or(&stage));
+    let flags = answer(&mut ask)?;
+    if !flags.contains(r"-I/opt/d\ gemma/include -L/opt/d\ gemma/lib") {
+        return Err(format!("{}: the blank is not escaped in {flags}", pc.display()));
     }
     fs::remove_dir_all(&stage).map_err(|e| format!("{}: {e}", stage.display()))
 }
