@@ -15,17 +15,24 @@ fn assert_same_bits(what: &str, fused: &[f32], single: &[f32]) {
     }
 }
 
-/// Weights that round their other operand in three ways, two of them alike, and rows that no record divides.
+/// Weights that round their other operand in three ways, some alike, so that pairs share a grid, and rows that no record and no
+/// block divides.
 #[test]
 fn norms_go_into_products() {
     if !available("norms_go_into_products") {
         return;
     }
-    for (formats, k) in [(["Q4_K", "Q6_K", "F32"], 512), (["Q8_0", "BF16", "Q4_0"], 96), (["F16", "F32", "F32"], 33)] {
-        for exact in [false, true] {
-            let (rows, n) = (5, 20);
+    for (formats, k) in [
+        (["Q4_K", "Q6_K", "F32"], 512),
+        (["Q8_0", "BF16", "Q4_0"], 96),
+        (["F16", "F32", "F32"], 33),
+        (["Q5_0", "Q4_K", "Q4_K"], 256),
+        (["BF16", "BF16", "BF16"], 33),
+    ] {
+        for way in [Way::Int8, Way::Bf16, Way::Exact] {
+            let (rows, n) = (5, if formats[1] == formats[2] { 84 } else { 20 });
             let mut r = Numbers(12);
-            let cuda = open(exact);
+            let cuda = way.open();
             let weights = formats.map(|f| cuda.weight(r.tensor(quant::by_name(f).unwrap(), &[k, n])).unwrap());
             let (x, weight) = (upload(&cuda, &r.vec(rows * k)), upload(&cuda, &r.vec(k)));
             let run = |fuse: bool| {
@@ -41,7 +48,7 @@ fn norms_go_into_products() {
                 outs.map(|out| download(&cuda, &out, rows * n))
             };
             for ((fused, single), format) in run(true).iter().zip(&run(false)).zip(formats) {
-                assert_same_bits(&format!("{format} x {k}, exact {exact}"), fused, single);
+                assert_same_bits(&format!("{format} x {k}, {way:?}"), fused, single);
             }
         }
     }

@@ -105,6 +105,13 @@ pub fn matmul(
     Ok((entry, grid("matmul", [n.div_ceil(64 * tiles), tokens, 1], 128, operand.shared(layout, tiles))?))
 }
 
+/// `matmul_bf16_pair`: 64 rows of both weights by a tile of tokens. Never worse than two grids: each would have as many blocks,
+/// of at least three quarters of the time, or half as many that take as long.
+pub fn matmul_pair(layout: &Layout, n: usize, rows: usize) -> Result<Grid> {
+    let (tokens, shared) = (Operand::Bf16.tile().0, Operand::Bf16.shared(layout, 2));
+    grid("matmul", [n.div_ceil(64), rows.div_ceil(tokens), 1], 128, shared)
+}
+
 /// `experts_gate_up_*` (two weight tiles per warp) and `experts_down_*` (one).
 pub fn experts(layout: &Layout, operand: Operand, n: usize, experts: usize, weights: usize) -> Result<Grid> {
     grid("experts", [n.div_ceil(64), experts, 1], 128, operand.shared(layout, weights))
@@ -362,6 +369,7 @@ mod tests {
         assert_eq!(cut(2048, 256), ("matmul_bf16", [32, 4, 1])); // keys of a sliding layer
         assert_eq!(cut(2112, 256), ("matmul_bf16", [33, 4, 1])); // dense gate: one wave of 64
         assert_eq!(cut(2816, 1), ("matmul_bf16", [44, 1, 1]));
+        assert_eq!(matmul_pair(q4_k, 2112, 256).unwrap().blocks, [33, 4, 1]); // dense gate and up: one wave for both
     }
 
     #[test]

@@ -105,17 +105,55 @@ pub fn matmul(cuda: &Cuda, weight: &Weight, x: &Buffer, rows: usize, out: &Buffe
     multiply(cuda, &mut scratch, weight, (x, rows), out)
 }
 
+/// Whether one grid can multiply with both.
+fn are_pair(left: &Weight, right: &Weight) -> bool {
+    let of = |w: &Weight| (w.layout.name, w.operand, w.rows, w.cols);
+    of(left) == of(right) && left.operand == Operand::Bf16
+}
+
+/// All rows of two weights, one layer's if they are streamed, times operand records.
+fn multiply_pair(
+    cuda: &Cuda,
+    scratch: &mut Scratch,
+    [(left, left_out), (right, right_out)]: [(&Weight, &Buffer); 2],
+    (x, rows): (u64, usize),
+) -> Result<()> {
+    let grid = grid::matmul_pair(left.layout, left.rows, rows)?;
+    let (n, k_tiles, rows) =
+        (grid::int(left.rows, "rows")?, grid::int(left.k_tiles(), "tiles")?, grid::int(rows, "rows")?);
+    let (left, right, name) =
+        (left.fetch(&mut scratch.streamed)?, right.fetch(&mut scratch.streamed)?, left.layout.name);
+    let (left_out, right_out) = (left_out.0.address(0), right_out.0.address(0));
+    // SAFETY: (left, right, n, k_tiles, x, rows, left_out, right_out): both weights have n rows of k_tiles tiles, x has `rows`
+    // rows of records and both results as many of n numbers.
+    unsafe {
+        cuda.launch(
+            "matmul",
+            Some(name),
+            "matmul_bf16_pair",
+            grid,
+            arguments![left, right, n, k_tiles, x, rows, left_out, right_out],
+        )
+    }
+}
+
 /// The norm's result goes to operand records directly, once for products that follow each other and round it alike.
 pub fn rms_norm_matmuls(cuda: &Cuda, norm: &Norm<Cuda>, products: &mut [fused::Product<Cuda>]) -> Result<()> {
     let mut scratch = cuda.scratch();
     let mut made = None;
-    for (weight, out) in products {
+    let alike = products.chunk_by_mut(|(left, _), (right, _)| are_pair(left, right));
+    for pair_or_one in alike.flat_map(|products| products.chunks_mut(2)) {
+        let Some((weight, _)) = pair_or_one.first() else { continue };
         let x = match made {
             Some((operand, x)) if operand == weight.operand => x,
             _ => rms_norm_records(cuda, &mut scratch.operand, norm, weight)?,
         };
         made = Some((weight.operand, x));
-        multiply(cuda, &mut scratch, weight, (x, norm.rows), out)?;
+        if let [(left, left_out), (right, right_out)] = pair_or_one {
+            multiply_pair(cuda, &mut scratch, [(left, left_out), (right, right_out)], (x, norm.rows))?;
+        } else if let [(weight, out)] = pair_or_one {
+            multiply(cuda, &mut scratch, weight, (x, norm.rows), out)?;
+        }
     }
     Ok(())
 }

@@ -29,5 +29,6 @@ REGISTER(experts_down_bf16)
 #if FORMAT_QUANTIZED || FORMAT_HALF
 REGISTER(matmul_bf16)
 REGISTER(matmul_bf16_wide)
+REGISTER(matmul_bf16_pair)
 REGISTER(head_draw_bf16)
 #endif
