@@ -23,26 +23,27 @@ const CODES: Codes = Codes { group: 32, offset: Some(8), largest: 15, unpack, pa
 pub static Q4_0: Format =
     Format { name: "Q4_0", id: 2, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
-/// The codes of a block.
-#[inline(always)]
-fn of_block(block: &[u8; BYTES]) -> [u8; BLOCK] {
-    nibbles(field::<2, 16, BYTES>(block))
-}
-
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
-        plain::decode_offset::<8, BYTES>(src, dst, of_block)
+        plain::decode_offset::<Rows, 8, BYTES>(src, dst)
     }
 }
 
 codec! {
     fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], _mins: &mut [f32]) {
-        plain::unpack_offset(src, codes, scales, of_block)
+        plain::unpack_offset::<Rows, BYTES>(src, codes, scales)
     }
 }
 
-/// Sixteen rows at once.
+/// What blocks hold, one by one and sixteen rows at once.
 struct Rows;
+
+impl plain::Blocks<BYTES> for Rows {
+    #[inline(always)]
+    fn codes(block: &[u8; BYTES]) -> [u8; BLOCK] {
+        nibbles(field::<2, 16, BYTES>(block))
+    }
+}
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;

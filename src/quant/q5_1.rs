@@ -23,26 +23,27 @@ const CODES: Codes = Codes { group: 32, offset: None, largest: 31, unpack, panel
 pub static Q5_1: Format =
     Format { name: "Q5_1", id: 7, block: BLOCK, block_bytes: BYTES, decode, encode, codes: Some(CODES), pairs: None };
 
-/// The codes of a block.
-#[inline(always)]
-fn of_block(block: &[u8; BYTES]) -> [u8; BLOCK] {
-    q5_0::codes(field::<4, 4, BYTES>(block), field::<8, 16, BYTES>(block))
-}
-
 codec! {
     fn decode(src: &[u8], dst: &mut [f32]) {
-        plain::decode_min(src, dst, of_block)
+        plain::decode_min::<Rows, BYTES>(src, dst)
     }
 }
 
 codec! {
     fn unpack(src: &[u8], codes: &mut [u8], scales: &mut [f32], mins: &mut [f32]) {
-        plain::unpack_min(src, codes, (scales, mins), of_block)
+        plain::unpack_min::<Rows, BYTES>(src, codes, (scales, mins))
     }
 }
 
-/// Sixteen rows at once.
+/// What blocks hold, one by one and sixteen rows at once.
 struct Rows;
+
+impl plain::Blocks<BYTES> for Rows {
+    #[inline(always)]
+    fn codes(block: &[u8; BYTES]) -> [u8; BLOCK] {
+        q5_0::codes(field::<4, 4, BYTES>(block), field::<8, 16, BYTES>(block))
+    }
+}
 
 impl Panel for Rows {
     const BYTES: usize = BYTES;

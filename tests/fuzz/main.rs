@@ -26,6 +26,7 @@ fn check(name: &str) {
     let mut random = mutate::Random(7);
     let changed = (0..target.changed).filter(|_| attempt(target, &mutate::changed(&inputs, good, &mut random))).count();
     println!("{name}: {taken} of {} inputs and {changed} of {} changed ones were taken", inputs.len(), target.changed);
+    std::fs::remove_dir_all(common::folder(name)).unwrap();
     assert!(changed > 0, "{name}: no change gets past the first check: nothing is tested");
 }
 
@@ -56,6 +57,7 @@ fn seeds() {
     for target in TARGETS {
         let seeds = (target.seeds)();
         assert_eq!((target.seeds)(), seeds, "{}: seeds differ from run to run", target.name);
+        std::fs::remove_dir_all(common::folder(target.name)).unwrap();
         let Some(folder) = wanted.as_ref().map(|folder| folder.join(target.name)) else { continue };
         std::fs::create_dir_all(&folder).unwrap();
         seeds.iter().enumerate().for_each(|(n, seed)| std::fs::write(folder.join(format!("seed-{n}")), seed).unwrap());

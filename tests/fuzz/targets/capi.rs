@@ -31,13 +31,14 @@ unsafe impl Send for Model {}
 unsafe impl Sync for Model {}
 
 static MODEL: LazyLock<Model> = LazyLock::new(|| {
-    let path = folder("capi").join("model.gguf");
-    std::fs::write(&path, model()).unwrap();
-    let path = CString::new(path.to_str().unwrap()).unwrap();
+    let file = folder("capi").join("model.gguf");
+    std::fs::write(&file, model()).unwrap();
+    let path = CString::new(file.to_str().unwrap()).unwrap();
     let (mut params, mut model) = (filled!(dgemma_model_params_init), null_mut());
     params.threads = 1;
     // SAFETY: valid pointers.
     assert!(ok(unsafe { dgemma_model_load(path.as_ptr(), &params, &mut model) }), "{}", last_error());
+    std::fs::remove_file(file).unwrap(); // it stays mapped
     Model(model)
 });
 

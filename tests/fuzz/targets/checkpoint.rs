@@ -11,10 +11,7 @@ use dgemma_quantize::convert::{self, Options};
 use dgemma_quantize::names::{self, Origin};
 use dgemma_quantize::overrides::Override;
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
-use std::sync::LazyLock;
-
-static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| folder("checkpoint"));
+use std::path::Path;
 
 const FILES: [&str; 4] = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"];
 
@@ -22,28 +19,29 @@ const FILES: [&str; 4] = ["config.json", "tokenizer.json", "tokenizer_config.jso
 pub fn run(data: &[u8]) -> bool {
     let [config, tokenizer, settings, index, tensor_type, weights] = pieces(data);
     let files = FILES.into_iter().zip([config, tokenizer, settings, index]).chain([("model.safetensors", weights)]);
+    let folder = folder("checkpoint");
     for (name, content) in files {
-        let path = FOLDER.join(name);
+        let path = folder.join(name);
         let done = if content.is_empty() { std::fs::remove_file(path) } else { std::fs::write(path, content) };
         assert!(done.is_ok() || content.is_empty());
     }
-    bounded(allowed(data.len()), || match convert(&String::from_utf8_lossy(tensor_type)) {
+    bounded(allowed(data.len()), || match convert(&folder, &String::from_utf8_lossy(tensor_type)) {
         Ok(()) => true,
         Err(error) => {
-            assert_tells(&error, &[FOLDER.to_str().unwrap(), "argument `tensor-type`: "]);
+            assert_tells(&error, &[folder.to_str().unwrap(), "argument `tensor-type`: "]);
             false
         }
     })
 }
 
-fn convert(tensor_type: &str) -> dgemma::Result<()> {
+fn convert(folder: &Path, tensor_type: &str) -> dgemma::Result<()> {
     let mut options = Options { threads: 1, verify: true, ..Options::of_type("Q8_0")? };
     if !tensor_type.is_empty() {
         options.types.overrides.push(Override::parse(tensor_type)?);
     }
-    let prepared = convert::prepare(&FOLDER, &options)?;
+    let prepared = convert::prepare(folder, &options)?;
     let plans: Vec<_> = prepared.steps.iter().map(|step| step.plan.clone()).collect();
-    let out = FOLDER.join("out.gguf");
+    let out = folder.join("out.gguf");
     convert::write(&out, prepared, &options)?;
     let file = Gguf::open(&out).unwrap();
     let written = file.tensors().iter().map(|info| (&info.name, &info.shape, info.format.name));

@@ -4,14 +4,11 @@
 
 use crate::common::{allowed, assert_tells, bounded, folder};
 use dgemma_quantize::imatrix::{Entry, Imatrix};
-use std::path::PathBuf;
-use std::sync::LazyLock;
-
-static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| folder("imatrix"));
 
 /// Whether the file was taken.
 pub fn run(data: &[u8]) -> bool {
-    let (path, copy) = (FOLDER.join("input.gguf"), FOLDER.join("copy.gguf"));
+    let folder = folder("imatrix");
+    let (path, copy) = (folder.join("input.gguf"), folder.join("copy.gguf"));
     std::fs::write(&path, data).unwrap();
     bounded(allowed(data.len()), || match Imatrix::open(&path) {
         Ok(imatrix) => {
@@ -36,7 +33,7 @@ pub fn run(data: &[u8]) -> bool {
 
 /// Inputs to begin with.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let path = FOLDER.join("seed.gguf");
+    let path = folder("imatrix").join("seed.gguf");
     let entry = |columns: usize, counts: &[f32]| Entry {
         columns,
         sums: (0..columns * counts.len()).map(|n| n as f32).collect(),
