@@ -26,6 +26,7 @@ pub mod cpu_level;
 pub mod engine;
 pub mod error;
 pub mod gguf;
+pub mod huge_pages;
 pub mod log;
 pub mod model;
 pub mod quant;

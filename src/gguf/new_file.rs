@@ -45,9 +45,12 @@ impl NewFile {
         self.file.read_exact_at(bytes, offset).map_err(|e| Error::io(&self.target, e))
     }
 
-    /// Waits until all of it is on the disk.
+    /// Waits until all of it is on the disk, and has the system forget it: it was written in pieces, and what stays in memory
+    /// in small pages is mapped in such (see `huge_pages.rs`).
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(|e| Error::io(&self.target, e))
+        self.file.sync_all().map_err(|e| Error::io(&self.target, e))?;
+        linux::forget(&self.file);
+        Ok(())
     }
 
     /// Removes what had the target's name before.
@@ -165,6 +168,12 @@ mod linux {
         if error.raw_os_error() == Some(libc::EOPNOTSUPP) { Ok(()) } else { Err(error) }
     }
 
+    /// Drops what the system keeps of a file in memory, if it can.
+    pub fn forget(file: &File) {
+        // SAFETY: an open file.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    }
+
     /// Bytes that this user may still write there.
     pub fn free_bytes(directory: &Path) -> Option<u64> {
         let path = CString::new(directory.as_os_str().as_bytes()).ok()?;
@@ -197,6 +206,8 @@ mod linux {
     pub fn reserve(_: &File, _: u64) -> Result<()> {
         Ok(())
     }
+
+    pub fn forget(_: &File) {}
 
     pub fn free_bytes(_: &Path) -> Option<u64> {
         None

@@ -8,8 +8,9 @@ use super::value::Value;
 use super::watch::Watched;
 use super::{MAX_DIMS, MAX_NAME, Owner, TensorInfo, tensor_bytes};
 use crate::quant::{self, Format};
-use crate::{Error, Result};
+use crate::{Error, Result, huge_pages};
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,13 +44,19 @@ pub fn open(path: &Path, access: Access) -> Result<Part> {
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(Error::file(path, "is not a regular file"));
     }
+    let mut file = File::open(path).map_err(failed)?;
     if access == Access::Read {
-        return Part::parse(path, Arc::new(std::fs::read(path).map_err(failed)?));
+        let bytes = usize::try_from(file.metadata().map_err(failed)?.len()).unwrap_or(usize::MAX);
+        let mut data = Vec::new();
+        data.try_reserve_exact(bytes).map_err(|_| Error::OutOfMemory { bytes, what: "a file" })?;
+        huge_pages::advise(data.spare_capacity_mut());
+        file.read_to_end(&mut data).map_err(failed)?;
+        return Part::parse(path, Arc::new(data));
     }
-    let file = File::open(path).map_err(failed)?;
     // SAFETY: the mapping is private and read-only. That nobody truncates or rewrites the file meanwhile is up to the
     // caller, as `Gguf::open` says; no safe way to map a file can promise more.
     let mapping = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
+    huge_pages::advise(&mapping);
     let (bytes, mapping) = (mapping.len() as u64, Arc::new(mapping));
     let mut mapped = Watched { path: path.to_owned(), file, bytes, mapping: mapping.clone(), guarded: None };
     if access == Access::MapGuarded {

@@ -174,10 +174,11 @@ pub(super) mod x86 {
         unsafe fn rows8(at: *const u8, stride: usize) -> [Self; 8] {
             // SAFETY: the caller's promise, and as in `op`.
             unsafe {
-                // Rows i and i + 8 in the halves of a register: half the loads of twice `rows`.
+                // Rows i and i + 4 of eight in the halves of a register: half the loads of twice `rows`.
                 let mut r = [_mm512_setzero_si512(); 8];
                 for (i, r) in r.iter_mut().enumerate() {
-                    let (low, high) = (at.add(i * stride), at.add((i + 8) * stride));
+                    let low = at.add((i % 4 + i / 4 * 8) * stride);
+                    let high = low.add(4 * stride);
                     let x = _mm512_castsi256_si512(_mm256_loadu_si256(low.cast()));
                     *r = _mm512_inserti64x4::<1>(x, _mm256_loadu_si256(high.cast()));
                 }
@@ -194,12 +195,11 @@ pub(super) mod x86 {
                         _mm512_unpackhi_epi64(b, d),
                     ];
                 }
-                let first = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
-                let second = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
-                let mut words = [W512(first); 8];
+                // Quarters of `fours`: word k of rows 0 to 3, word k + 4 of them, word k of rows 4 to 7, word k + 4.
+                let mut words = [W512(_mm512_setzero_si512()); 8];
                 for k in 0..4 {
-                    words[k] = W512(_mm512_permutex2var_epi64(fours[0][k], first, fours[1][k]));
-                    words[k + 4] = W512(_mm512_permutex2var_epi64(fours[0][k], second, fours[1][k]));
+                    words[k] = W512(_mm512_shuffle_i64x2::<0b10_00_10_00>(fours[0][k], fours[1][k]));
+                    words[k + 4] = W512(_mm512_shuffle_i64x2::<0b11_01_11_01>(fours[0][k], fours[1][k]));
                 }
                 words
             }

@@ -3,6 +3,7 @@
 use dgemma::backend::Backend;
 use dgemma::backend::cpu::Cpu;
 use dgemma::gguf::{Bytes, Tensor};
+use dgemma::huge_pages;
 use dgemma::quant::Format;
 use std::sync::Arc;
 
@@ -14,7 +15,10 @@ pub fn weight(cpu: &Cpu, format: &'static Format, shape: &[usize]) -> <Cpu as Ba
     let mut pool = vec![0; values.len() / format.block * format.block_bytes];
     (format.encode)(&values, None, &mut pool);
     let bytes = n / format.block * format.block_bytes;
-    let data: Vec<u8> = pool.iter().copied().cycle().take(bytes).collect();
+    // In huge pages, as files are where the system can.
+    let mut data: Vec<u8> = Vec::with_capacity(bytes);
+    huge_pages::advise(data.spare_capacity_mut());
+    data.extend(pool.iter().copied().cycle().take(bytes));
     let data = Bytes::new(Arc::new(data), 0, bytes);
     cpu.weight(Tensor { name: "w".into(), shape: shape.to_vec(), format, data }).unwrap()
 }

@@ -90,6 +90,7 @@ fn check_built_in(json: &Value) {
         let memory = &json["memory"];
         assert!(f64(&memory["peak_bytes"]) > f64(&memory["file_bytes"]), "{memory}");
         assert!(f64(&memory["rest_bytes"]) < 200e6, "{memory}");
+        assert!(f64(&memory["file_huge_bytes"]) <= f64(&memory["file_resident_bytes"]), "{memory}");
     }
 }
 

@@ -165,7 +165,7 @@ fn memory(run: &Run, file: u64) -> Value {
     }
     json!({
         "peak_bytes": m.memory.map(|x| x.peak), "file_bytes": file, "file_resident_bytes": m.memory.map(|x| x.file),
-        "kv_bytes": m.kv_bytes, "activation_bytes": m.activation_bytes,
+        "file_huge_bytes": m.memory.and_then(|x| x.huge), "kv_bytes": m.kv_bytes, "activation_bytes": m.activation_bytes,
         "rest_bytes": m.memory.map(|x| rest(x.peak, x.file)),
     })
 }
@@ -335,10 +335,11 @@ fn write_table(json: &Value, out: &mut String) -> std::fmt::Result {
     } else {
         writeln!(
             out,
-            "memory      peak {} MB = file {} (of {}) + K/V {} + {} MB",
+            "memory      peak {} MB = file {} (of {}, {} in huge pages) + K/V {} + {} MB",
             megabytes("/memory/peak_bytes"),
             megabytes("/memory/file_resident_bytes"),
             megabytes("/memory/file_bytes"),
+            megabytes("/memory/file_huge_bytes"),
             megabytes("/memory/kv_bytes"),
             megabytes("/memory/rest_bytes")
         )?;

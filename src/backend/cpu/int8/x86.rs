@@ -63,14 +63,15 @@ fn row(job: &Job, words: usize, i: usize) -> Row {
     Row { x, out: job.out.at.wrapping_add(i * job.out.stride) }
 }
 
-/// Calls `$kernel::<ROWS, $constant ...>(panel, rows, walk, $last)` for groups of rows, ROWS being the size of the group.
+/// Calls `$kernel::<ROWS, $constant ...>(panel, rows, walk, $last)` for groups of rows as equal as can be, ROWS being the size
+/// of the group: those of a small group would wait for each other's sums.
 macro_rules! row_groups {
     ($kernel:ident, $max:ident, [$($size:literal),*], $constants:tt, $panel:expr, $job:expr, $last:expr) => {{
         let groups = $job.rows.len().div_ceil($max);
         let words = $job.x.row_words();
         let (mut i, mut walk) = (0, Walk::new($job.ahead, $job.x.columns / COLS, groups));
-        while i < $job.rows.len() {
-            let n = ($job.rows.len() - i).min($max);
+        for left in (1..=groups).rev() {
+            let n = ($job.rows.len() - i).div_ceil(left);
             match n {
                 $($size => row_groups!(@call $kernel, $size, $constants, $panel, $job, words, i, walk, $last),)*
                 _ => unreachable!(),
