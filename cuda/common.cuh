@@ -62,6 +62,37 @@ DEVICE void cp_async(void* shared, const void* global) {
 #endif
 }
 
+// The same of BYTES bytes, 8 or 16, if `wanted`, without a branch.
+template <int BYTES>
+DEVICE void cp_async_if(bool wanted, void* shared, const void* global) {
+#ifdef __CUDACC__
+    const uint32_t to = (uint32_t)__cvta_generic_to_shared(shared);
+    if (BYTES == 16) {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; @p cp.async.cg.shared.global [%0], [%1], 16;}" ::"r"(to),
+                     "l"(global), "r"((int)wanted)
+                     : "memory");
+    } else {
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; @p cp.async.ca.shared.global [%0], [%1], 8;}" ::"r"(to),
+                     "l"(global), "r"((int)wanted)
+                     : "memory");
+    }
+#else
+    if (wanted) cusim::cp_async(shared, global, BYTES);
+#endif
+}
+
+// base + i * SIZE. The compiler keeps what is added later apart from it, as the constant that a copy or a load can add.
+template <int SIZE>
+DEVICE const uint8_t* element_at(const uint8_t* base, uint32_t i) {
+#ifdef __CUDACC__
+    const uint8_t* at;
+    asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(at) : "r"(i), "n"(SIZE), "l"(base));
+    return at;
+#else
+    return base + uint64_t(i) * SIZE;
+#endif
+}
+
 // Closes a group of copies.
 DEVICE void cp_async_commit() {
 #ifdef __CUDACC__
@@ -172,6 +203,17 @@ DEVICE uint32_t pick_bytes(uint32_t low, uint32_t high, uint32_t selector) {
     return __byte_perm(low, high, selector & 0x7777);
 #else
     return cusim::pick_bytes(low, high, selector & 0x7777);
+#endif
+}
+
+// The bits of `mask` flipped, in one instruction: what is shifted and masked from the result is not flipped piece by piece.
+DEVICE uint32_t flip_bits(uint32_t word, uint32_t mask) {
+#ifdef __CUDACC__
+    uint32_t flipped;
+    asm("xor.b32 %0, %1, %2;" : "=r"(flipped) : "r"(word), "r"(mask));
+    return flipped;
+#else
+    return word ^ mask;
 #endif
 }
 

@@ -41,7 +41,7 @@ DEVICE void write_record(Int8, uint8_t* record, float low, float high, bool stor
     const int first = int(rintf(low * inverse)), second = int(rintf(high * inverse));
     const float sum = half_warp_sum(float(first + second));
     if (!store) return;
-    ((uint16_t*)record)[lane()] = uint16_t((first & 255) | (second & 255) << 8);
+    ((uint16_t*)record)[Int8::place(2 * lane()) / 2] = uint16_t((first & 255) | (second & 255) << 8);
     if (lane() % 16 == 0) {
         float* numbers = (float*)(record + 64);
         numbers[lane() / 16] = scale;

@@ -1,11 +1,12 @@
-// The matrix product with dequantization fused: a block multiplies 64 rows of a weight (16 per warp) with up to
+// The matrix product with dequantization fused: each warp of a block multiplies W times 16 rows of weights with up to
 // `X::TOKENS` rows of activations.
 //
-//   for each 64 columns, STAGES - 1 ahead:        cp.async: the warp's weight tile, the block's activation records
-//       unpack the tile into registers            16 rows x 64 columns, eight registers of four codes per lane
+//   for each 64 columns, STAGES - 1 ahead:        cp.async: the warp's weight tiles, the block's activation records
+//       unpack the tiles into registers           16 rows x 64 columns, eight registers of four codes per lane
 //       for each 8 tokens:                        mma.sync, the weight on the side of 16, tokens on the side of 8
 //           Int8: two products over 32 columns in integers, each scaled into the f32 sums
-//           Bf16: four products over 16 columns; a load of activations serves all weight tiles of the warp
+//           Bf16: four products over 16 columns
+//           Int8, Bf16: a load of activations serves all weight tiles of the warp
 //           Exact: four products over 16 columns, for each pair of parts that matters
 //
 // The order of a sum depends on the columns alone, so an element is the same bits whatever tile it is computed in.
@@ -20,97 +21,201 @@ DEVICE int64_t row_tile_bytes(int k_tiles) {
 
 template <class F, class X, int W>
 struct Product {
-    static constexpr int WARPS = 4, GROUPS = X::TOKENS / 8, WEIGHT_BYTES = F::TILE_BYTES + F::SUPER_BYTES;
-    static constexpr int STAGE_BYTES = X::TOKENS * X::PITCH + WARPS * W * WEIGHT_BYTES;
+    // Shared memory: STAGES times the records of the block and the tiles of each warp; then twice, for 256 columns and for
+    // the next, what stands for 256 columns of each warp's rows, and with MINIMUMS_OF_256 the tokens' sums of 32 columns.
+    static constexpr int WARPS = 4, GROUPS = X::TOKENS / 8, STAGE_BYTES = X::TOKENS * X::PITCH + WARPS * W * F::TILE_BYTES;
+    static constexpr int SUPERS_BYTES = WARPS * W * F::SUPER_BYTES;
 
-    // What a thread copies for each 64 columns does not change but for where they start, so it is found once: 16 bytes
-    // at a time, of the records for the whole block (`from`, in 16 bytes from `x`, `to` in the stage) and of the tiles for
-    // its warp. A tile's last chunks and the numbers of 256 columns, which lie elsewhere, are copied together.
-    static constexpr int CHUNKS = X::RECORD / 16, COPIES = (X::TOKENS * CHUNKS + WARPS * WARP - 1) / (WARPS * WARP);
-    static constexpr int TILE_CHUNKS = F::TILE_BYTES / 16, WEIGHT_CHUNKS = WEIGHT_BYTES / 16;
+    // 8-bit products with minimums that are integers times a number for 256 columns: the tensor cores multiply those
+    // integers, eight of a row, with the tokens' sums, in bf16: integers are exact in it, and sums have two parts.
+#if FORMAT_QUANTIZED
+    static constexpr bool MINIMUMS_OF_256 = X::PARTS == 0 && F::MINIMUMS && F::SUPER_BYTES > 0;
+#else
+    static constexpr bool MINIMUMS_OF_256 = false;
+#endif
+    static constexpr int PIECE_BYTES = SUPERS_BYTES + (MINIMUMS_OF_256 ? X::TOKENS * 32 : 0);
+
+    // What a thread copies for each 64 columns, 16 bytes at a time: its share of the records for the whole block and of the
+    // tiles for its warp. The copies are one run of instructions, some of them switched off: branches would cost more.
+    static constexpr int CHUNKS = X::RECORD / 16, ROUND = WARPS * WARP / CHUNKS & ~1; // tokens at once, an even number
+    static constexpr int COPIES = (X::TOKENS + ROUND - 1) / ROUND;
+    static constexpr int TILE_CHUNKS = F::TILE_BYTES / 16, SUPER_CHUNKS = F::SUPER_BYTES / 16;
+
+    // Tiles of a pass of the loop. With four, as many as there are stages, the compiler knows where each stage lies.
+    static constexpr int UNROLL = X::STAGES == 4 ? 4 : 1;
 
     struct Share {
-        uint32_t from[COPIES], to[COPIES];
-        int copies; // those i that are below: i * 128 < copies
+        const uint8_t *records, *tiles[W], *super;
+        uint32_t from[COPIES]; // in 16 bytes from `records`
+        int to;                // in a stage
+        // Those copies are made that are below: c * ROUND < tokens, 16-byte c < chunks of a tile, 0 < supers.
+        int tokens, chunks, supers;
     };
 
-    DEVICE void share(Share& mine, int k_tiles, const uint32_t* row_of, int first, int tokens) {
-        mine.copies = tokens * CHUNKS - int(threadIdx.x);
+    DEVICE void share(Share& mine, const uint8_t* const (&weight)[W], int k_tiles, const uint8_t* x, const uint32_t* row_of,
+                      int first, int tokens) {
+        const int token = int(threadIdx.x) / CHUNKS, part = int(threadIdx.x) % CHUNKS;
+        mine.records = x, mine.super = nullptr;
+        mine.to = token * X::PITCH + X::chunk(token, part) * 16;
+        mine.tokens = token < ROUND ? tokens - token : 0;
 #pragma unroll
         for (int c = 0; c < COPIES; c++) {
-            const int i = int(threadIdx.x) + c * WARPS * WARP, token = i / CHUNKS, part = i % CHUNKS;
-            mine.to[c] = token * X::PITCH + (X::SWIZZLED ? part ^ token % 2 * 4 : part) * 16;
-            if (c * WARPS * WARP >= mine.copies) continue;
-            const uint32_t row = row_of ? row_of[first + token] : uint32_t(first + token);
-            mine.from[c] = row * uint32_t(k_tiles * CHUNKS) + part;
+            mine.from[c] = 0;
+            if (c * ROUND >= mine.tokens) continue;
+            const int at = first + token + c * ROUND;
+            mine.from[c] = (row_of ? row_of[at] : uint32_t(at)) * uint32_t(k_tiles * CHUNKS) + part;
+        }
+        mine.chunks = weight[0] ? TILE_CHUNKS - lane() : 0;
+        mine.supers = weight[0] ? W * SUPER_CHUNKS - lane() : 0;
+#pragma unroll
+        for (int w = 0; w < W; w++) mine.tiles[w] = weight[w] + lane() * 16;
+        if constexpr (F::SUPER_BYTES > 0) {
+            const int w = W > 1 && lane() >= SUPER_CHUNKS; // whose numbers this lane copies
+            mine.super = (w ? weight[W - 1] : weight[0]) + int64_t(k_tiles) * F::TILE_BYTES;
+            mine.super += (lane() - w * SUPER_CHUNKS) * 16;
         }
     }
 
-    // Copies this thread's share of columns `64 kt ..` into the stage's memory.
-    DEVICE void fetch(uint8_t* stage, const uint8_t* const (&weight)[W], int k_tiles, int kt, const uint8_t* x,
-                      const Share& mine) {
-        const uint8_t* records = x + int64_t(kt) * X::RECORD;
+    // Copies this thread's share of the columns `ahead` tiles from where it is; of the first tile of 256 columns, what
+    // stands for all of them, too.
+    DEVICE void fetch(uint8_t* stage, uint8_t* piece, const Share& mine, int ahead, bool first) {
 #pragma unroll
         for (int c = 0; c < COPIES; c++) {
-            if (c * WARPS * WARP < mine.copies) cp_async(stage + mine.to[c], records + uint64_t(mine.from[c]) * 16);
+            uint8_t* to = stage + mine.to + c * ROUND * X::PITCH;
+            cp_async_if<16>(c * ROUND < mine.tokens, to, element_at<16>(mine.records, mine.from[c]) + ahead * X::RECORD);
         }
-        uint8_t* to = stage + X::TOKENS * X::PITCH + warp() * (W * WEIGHT_BYTES) + lane() * 16;
-        const uint32_t tile = kt * F::TILE_BYTES, super = k_tiles * F::TILE_BYTES + (kt / 4) * F::SUPER_BYTES;
+        uint8_t* to = stage + X::TOKENS * X::PITCH + warp() * (W * F::TILE_BYTES) + lane() * 16;
 #pragma unroll
-        for (int w = 0; w < W; w++) {
-            if (!weight[w]) continue;
+        for (int w = 0; w < W; w++)
 #pragma unroll
-            for (int first = 0; first < WEIGHT_CHUNKS; first += WARP) {
-                const int chunk = first + lane();
-                const uint32_t at = chunk < TILE_CHUNKS ? tile + chunk * 16 : super + (chunk - TILE_CHUNKS) * 16;
-                if (chunk < WEIGHT_CHUNKS) cp_async(to + w * WEIGHT_BYTES + first * 16, weight[w] + at);
+            for (int c = 0; c < TILE_CHUNKS; c += WARP) {
+                const uint8_t* from = mine.tiles[w] + ahead * F::TILE_BYTES;
+                cp_async_if<16>(c < mine.chunks, to + w * F::TILE_BYTES + c * 16, from + c * 16);
+            }
+        if (MINIMUMS_OF_256 && first) { // the four threads that copy a token's codes copy its sums, of 64 columns each
+            const int token = int(threadIdx.x) / CHUNKS, part = int(threadIdx.x) % CHUNKS;
+            uint8_t* sums = piece + SUPERS_BYTES + token * 32 + part * 8;
+#pragma unroll
+            for (int c = 0; c < COPIES; c++) {
+                const uint8_t* at = element_at<16>(mine.records + part * (X::RECORD - 16), mine.from[c]) + X::RECORD - 8;
+                cp_async_if<8>(part < 4 && c * ROUND < mine.tokens, sums + c * ROUND * 32, at + ahead * X::RECORD);
+            }
+        }
+        if (F::SUPER_BYTES && first) {
+            cp_async_if<16>(mine.supers > 0, piece + warp() * (W * F::SUPER_BYTES) + lane() * 16, mine.super);
+        }
+    }
+
+    DEVICE void advance(Share& mine, int tiles) {
+        mine.records += tiles * X::RECORD;
+#pragma unroll
+        for (int w = 0; w < W; w++) mine.tiles[w] += tiles * F::TILE_BYTES;
+    }
+
+#if FORMAT_QUANTIZED
+    struct OfPiece {
+        typename F::OfPiece of[W][2];
+        uint32_t pairs[W][2]; // with MINIMUMS_OF_256: lane 4 g + t has those of tile t
+    };
+
+    // What stands for 256 columns of the lane's rows g and g + 8.
+    DEVICE void read_piece(OfPiece& to, const uint8_t* supers) {
+#pragma unroll
+        for (int w = 0; w < W; w++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                to.of[w][half] = F::of_piece(supers + w * F::SUPER_BYTES, lane() / 4 + 8 * half);
+            }
+    }
+
+    // Weights FIRST to FIRST + N - 1. The records are read from shared memory once for all of them.
+    template <int FIRST, int N>
+    DEVICE void multiply_int8(float (&sums)[W][GROUPS][4], const uint8_t* tiles, int quarter, OfPiece& of_piece,
+                              const uint8_t* x, int tokens) {
+        const int g = lane() / 4, t = lane() % 4;
+        uint32_t a[W][8];
+        float scale[W][2][64 / F::GROUP], minimum[W][2][2];
+#pragma unroll
+        for (int w = FIRST; w < FIRST + N; w++) {
+            const uint8_t* tile = tiles + w * F::TILE_BYTES;
+#pragma unroll
+            for (int r = 0; r < 8; r++) a[w][r] = product_code<F>(tile, lane(), r);
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                if constexpr (MINIMUMS_OF_256) {
+                    const uint32_t pairs = F::pairs(tile, g + 8 * half);
+                    F::scales(pairs, of_piece.of[w][half], scale[w][half]);
+                    of_piece.pairs[w][half] = quarter == t ? pairs : of_piece.pairs[w][half];
+                } else {
+                    F::numbers(tile, of_piece.of[w][half], g + 8 * half, scale[w][half], minimum[w][half]);
+                }
+            }
+        }
+        const uint8_t* codes = x + g * X::PITCH + (X::chunk(g, 0) + t) * 16;
+        const uint8_t* even = x + 2 * t * X::PITCH + X::chunk(0, 4) * 16;
+        const uint8_t* odd = x + (2 * t + 1) * X::PITCH + X::chunk(1, 4) * 16;
+#pragma unroll
+        for (int n = 0; n < GROUPS; n++) {
+            if (n * 8 >= tokens) break;
+            const uint4 b = *(const uint4*)(codes + n * 8 * X::PITCH);
+            const float4 left = *(const float4*)(even + n * 8 * X::PITCH), right = *(const float4*)(odd + n * 8 * X::PITCH);
+#pragma unroll
+            for (int w = FIRST; w < FIRST + N; w++) {
+                multiply_32(sums[w][n], a[w], 0, scale[w], b.x, b.y, left.x, right.x);
+                multiply_32(sums[w][n], a[w], 1, scale[w], b.z, b.w, left.y, right.y);
+                if (F::MINIMUMS && !MINIMUMS_OF_256) {
+#pragma unroll
+                    for (int j = 0; j < 2; j++) {
+                        const float l = j ? left.w : left.z, r = j ? right.w : right.z;
+                        sums[w][n][0] = fmaf(-minimum[w][0][j], l, sums[w][n][0]);
+                        sums[w][n][1] = fmaf(-minimum[w][0][j], r, sums[w][n][1]);
+                        sums[w][n][2] = fmaf(-minimum[w][1][j], l, sums[w][n][2]);
+                        sums[w][n][3] = fmaf(-minimum[w][1][j], r, sums[w][n][3]);
+                    }
+                }
             }
         }
     }
 
-#if FORMAT_QUANTIZED
-    DEVICE void multiply_int8(float (&sums)[GROUPS][4], const uint8_t* tile, const uint8_t* x, int tokens) {
-        const int g = lane() / 4, t = lane() % 4;
-        const uint8_t* super = tile + F::TILE_BYTES;
-        uint32_t a[8];
+    // Takes the minimums of 256 columns off; `x_sums`: of each token eight, of 32 columns each.
+    DEVICE void take_minimums(float (&sums)[W][GROUPS][4], const OfPiece& of_piece, const uint8_t* x_sums, int tokens) {
+        uint32_t a[W][2];
+        float factor[W][2];
 #pragma unroll
-        for (int r = 0; r < 8; r++) a[r] = signed_code<F>(tile, lane(), r);
-        float scale[2][64 / F::GROUP], minimum[2][2];
+        for (int w = 0; w < W; w++)
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-#pragma unroll
-            for (int i = 0; i < 64 / F::GROUP; i++) scale[half][i] = F::scale(tile, super, g + 8 * half, i);
-#pragma unroll
-            for (int j = 0; j < 2; j++) minimum[half][j] = F::MINIMUMS ? F::minimum(tile, super, g + 8 * half, j) : 0;
-        }
+            for (int half = 0; half < 2; half++) {
+                F::minimums(of_piece.pairs[w][half], of_piece.of[w][half], a[w][half], factor[w][half]);
+            }
 #pragma unroll
         for (int n = 0; n < GROUPS; n++) {
             if (n * 8 >= tokens) break;
-            const uint8_t* mine = x + (n * 8 + g) * X::PITCH + 4 * t;
-            const float* left = (const float*)(x + (n * 8 + 2 * t) * X::PITCH + 64);
-            const float* right = (const float*)(x + (n * 8 + 2 * t + 1) * X::PITCH + 64);
+            const float2 two = *(const float2*)(x_sums + n * 8 * 32 + lane() * 8);
+            const uint32_t high = pack_bf16(two.x, two.y);
+            const uint32_t low = pack_bf16(two.x - bf16_to_float(high), two.y - bits_to_float(high & 0xffff0000u));
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-                const uint32_t b0 = *(const uint32_t*)(mine + 32 * j), b1 = *(const uint32_t*)(mine + 32 * j + 16);
-                if (F::GROUP == 32) {
-                    int c[4] = {0, 0, 0, 0};
-                    mma_s8(c, a[4 * j], a[4 * j + 1], a[4 * j + 2], a[4 * j + 3], b0, b1);
-                    add(sums[n], c, scale[0][j], scale[1][j], left[j], right[j]);
-                } else {
+            for (int w = 0; w < W; w++) {
+                float c[4] = {0, 0, 0, 0};
+                mma_bf16(c, a[w][0], a[w][1], a[w][0], a[w][1], high, low);
 #pragma unroll
-                    for (int h = 0; h < 2; h++) {
-                        int c[4] = {0, 0, 0, 0};
-                        mma_s8_k16(c, a[4 * j + 2 * h], a[4 * j + 2 * h + 1], h ? b1 : b0);
-                        const int group = (2 * j + h) % (64 / F::GROUP);
-                        add(sums[n], c, scale[0][group], scale[1][group], left[j], right[j]);
-                    }
-                }
-                if (F::MINIMUMS) {
-                    sums[n][0] = fmaf(-minimum[0][j], left[2 + j], sums[n][0]);
-                    sums[n][1] = fmaf(-minimum[0][j], right[2 + j], sums[n][1]);
-                    sums[n][2] = fmaf(-minimum[1][j], left[2 + j], sums[n][2]);
-                    sums[n][3] = fmaf(-minimum[1][j], right[2 + j], sums[n][3]);
-                }
+                for (int i = 0; i < 4; i++) sums[w][n][i] = fmaf(-factor[w][i / 2], c[i], sums[w][n][i]);
+            }
+        }
+    }
+
+    // Columns 32 j and on of the 64.
+    DEVICE void multiply_32(float (&sums)[4], const uint32_t (&a)[8], int j, const float (&scale)[2][64 / F::GROUP],
+                            uint32_t b0, uint32_t b1, float left, float right) {
+        if constexpr (F::GROUP == 32) {
+            int c[4] = {0, 0, 0, 0};
+            mma_s8(c, a[4 * j], a[4 * j + 1], a[4 * j + 2], a[4 * j + 3], b0, b1);
+            add(sums, c, scale[0][j], scale[1][j], left, right);
+        } else {
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                int c[4] = {0, 0, 0, 0};
+                mma_s8_k16(c, a[4 * j + 2 * h], a[4 * j + 2 * h + 1], h ? b1 : b0);
+                add(sums, c, scale[0][2 * j + h], scale[1][2 * j + h], left, right);
             }
         }
     }
@@ -122,18 +227,21 @@ struct Product {
         sums[2] = fmaf(float(c[2]), lower * left, sums[2]);
         sums[3] = fmaf(float(c[3]), lower * right, sums[3]);
     }
+#else
+    struct OfPiece {};
 #endif
 
-    // Eight lanes read 16 bytes at a time: of two rows, one half of each, which SWIZZLED puts in different banks.
-    DEVICE void multiply_bf16(float (&sums)[W][GROUPS][4], const uint8_t* tiles, const uint8_t* x, int tokens) {
+    // Eight lanes read 16 bytes at a time: of two rows, one half of each, which `chunk` puts in different banks.
+    DEVICE void multiply_bf16(float (&sums)[W][GROUPS][4], const uint8_t* tiles, const uint8_t* supers, const uint8_t* x,
+                              int tokens) {
         const int g = lane() / 4, t = lane() % 4;
         uint32_t a[W][4][4];
 #pragma unroll
         for (int w = 0; w < W; w++)
 #pragma unroll
             for (int r = 0; r < 8; r++) {
-                const uint8_t* tile = tiles + w * WEIGHT_BYTES;
-                four_bf16<F>(tile, tile + F::TILE_BYTES, lane(), r, a[w][r / 2][r % 2], a[w][r / 2][r % 2 + 2]);
+                const uint8_t *tile = tiles + w * F::TILE_BYTES, *super = supers + w * F::SUPER_BYTES;
+                four_bf16<F>(tile, super, lane(), r, a[w][r / 2][r % 2], a[w][r / 2][r % 2 + 2]);
             }
         const uint8_t* halves[2] = {x + g * X::PITCH + g % 2 * 64 + t * 16, x + g * X::PITCH + (1 - g % 2) * 64 + t * 16};
 #pragma unroll
@@ -152,7 +260,8 @@ struct Product {
         }
     }
 
-    DEVICE void multiply_exact(float (&sums)[GROUPS][4], const uint8_t* tile, const uint8_t* x, int tokens) {
+    DEVICE void multiply_exact(float (&sums)[GROUPS][4], const uint8_t* tile, const uint8_t* super, const uint8_t* x,
+                               int tokens) {
         static constexpr int PARTS = X::PARTS < 1 ? 1 : X::PARTS, MINE = F::PARTS < PARTS ? F::PARTS : PARTS;
         const int g = lane() / 4, t = lane() % 4;
 #pragma unroll
@@ -161,7 +270,7 @@ struct Product {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 float v[4];
-                four_values<F>(tile, tile + F::TILE_BYTES, lane(), 4 * (q / 2) + 2 * (q % 2) + half, v);
+                four_values<F>(tile, super, lane(), 4 * (q / 2) + 2 * (q % 2) + half, v);
                 uint32_t parts[4][MINE];
 #pragma unroll
                 for (int i = 0; i < 4; i++) split_bf16(v[i], parts[i]);
@@ -186,14 +295,29 @@ struct Product {
         }
     }
 
-    DEVICE void multiply(float (&sums)[W][GROUPS][4], const uint8_t* tiles, const uint8_t* x, int tokens) {
-        if (X::PARTS == 1) multiply_bf16(sums, tiles, x, tokens);
+    // `quarter`: which 64 of 256 columns, or -1 where that is not known; then `of_piece` is not used.
+    DEVICE void multiply(float (&sums)[W][GROUPS][4], const uint8_t* stage, const uint8_t* piece,
+                         [[maybe_unused]] int quarter, [[maybe_unused]] OfPiece& of_piece, int tokens) {
+        const uint8_t* tiles = stage + X::TOKENS * X::PITCH + warp() * (W * F::TILE_BYTES);
+        const uint8_t* supers = piece + warp() * (W * F::SUPER_BYTES);
+        if constexpr (X::PARTS == 1) {
+            multiply_bf16(sums, tiles, supers, stage, tokens);
+        } else if constexpr (X::PARTS == 3) {
 #pragma unroll
-        for (int w = 0; w < W; w++) {
+            for (int w = 0; w < W; w++) {
+                multiply_exact(sums[w], tiles + w * F::TILE_BYTES, supers + w * F::SUPER_BYTES, stage, tokens);
+            }
+        } else {
 #if FORMAT_QUANTIZED
-            if (X::PARTS == 0) multiply_int8(sums[w], tiles + w * WEIGHT_BYTES, x, tokens);
+            // Twice as many scales leave no registers for two.
+            static constexpr int TOGETHER = F::GROUP == 32 ? W : 1, REST = W - TOGETHER;
+            if (quarter == 0) read_piece(of_piece, supers);
+            multiply_int8<0, TOGETHER>(sums, tiles, quarter, of_piece, stage, tokens);
+            if constexpr (REST > 0) multiply_int8<TOGETHER, REST>(sums, tiles, quarter, of_piece, stage, tokens);
+            if constexpr (MINIMUMS_OF_256) {
+                if (quarter == 3) take_minimums(sums, of_piece, piece + SUPERS_BYTES, tokens);
+            }
 #endif
-            if (X::PARTS == 3) multiply_exact(sums[w], tiles + w * WEIGHT_BYTES, x, tokens);
         }
     }
 
@@ -209,24 +333,50 @@ struct Product {
 #pragma unroll
                 for (int i = 0; i < 4; i++) sums[w][n][i] = 0;
         Share mine;
-        share(mine, k_tiles, row_of, first, tokens);
+        share(mine, weight, k_tiles, x, row_of, first, tokens);
+        uint8_t *last = memory + (X::STAGES - 1) * STAGE_BYTES, *pieces = last + STAGE_BYTES;
 #pragma unroll 1
         for (int s = 0; s < X::STAGES - 1; s++) {
-            if (s < k_tiles) fetch(memory + s * STAGE_BYTES, weight, k_tiles, s, x, mine);
+            if (s < k_tiles) fetch(memory + s * STAGE_BYTES, pieces, mine, s, s == 0);
             cp_async_commit();
         }
-        for (int kt = 0; kt < k_tiles; kt++) {
-            cp_async_wait<X::STAGES - 2>();
-            __syncthreads(); // the stage is there for all warps, and all are done with the one before it
-            const int ahead = kt + X::STAGES - 1;
-            if (ahead < k_tiles) {
-                fetch(memory + ahead % X::STAGES * STAGE_BYTES, weight, k_tiles, ahead, x, mine);
+        mine.super += F::SUPER_BYTES;
+        advance(mine, UNROLL);
+        uint8_t *stage = memory, *before = last;
+        OfPiece of_piece;
+#pragma unroll 1
+        for (int kt = 0; kt < k_tiles; kt += UNROLL) {
+#pragma unroll
+            for (int i = 0; i < UNROLL; i++) {
+                // Rows of formats with numbers for 256 columns end with those.
+                if (i > 0 && F::SUPER_BYTES == 0 && kt + i >= k_tiles) break;
+                cp_async_wait<X::STAGES - 2>();
+                __syncthreads(); // the stage is there for all warps, and all are done with the one before it
+                const int ahead = i + X::STAGES - 1;
+                if (UNROLL > 1) stage = memory + i * STAGE_BYTES, before = memory + ahead % X::STAGES * STAGE_BYTES;
+                if (kt + ahead < k_tiles) {
+                    const bool next = (UNROLL > 1 ? ahead : kt + ahead) % 4 == 0;
+                    fetch(before, pieces + ((kt + ahead) / 4 & 1) * PIECE_BYTES, mine, ahead - UNROLL, next);
+                    if (next) mine.super += F::SUPER_BYTES;
+                }
+                cp_async_commit();
+                const uint8_t* piece = pieces + (kt / 4 & 1) * PIECE_BYTES;
+                if (weight[0]) multiply(sums, stage, piece, UNROLL > 1 ? i : -1, of_piece, tokens);
+                before = stage;
+                stage = stage == last ? memory : stage + STAGE_BYTES;
             }
-            cp_async_commit();
-            const uint8_t* stage = memory + kt % X::STAGES * STAGE_BYTES;
-            const uint8_t* tiles = stage + X::TOKENS * X::PITCH + warp() * W * WEIGHT_BYTES;
-            if (weight[0]) multiply(sums, tiles, stage, tokens);
+            advance(mine, UNROLL);
         }
+#if FORMAT_QUANTIZED
+        if (X::PARTS == 0 && F::MOVED > 0) {
+#pragma unroll
+            for (int w = 0; w < W; w++)
+#pragma unroll
+                for (int n = 0; n < GROUPS; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) sums[w][n][i] *= 1.0f / (1 << F::MOVED);
+        }
+#endif
         __syncthreads(); // the memory may be used again
     }
 };

@@ -10,20 +10,29 @@
 // `minimum(...)`. Bytes are signed where MIDDLE is 0. Otherwise they are below 64, and MIDDLE is the middle of what they can
 // be: without minimums it is taken off (`signed_code`). An element is scale * signed_code - minimum, rounded after each
 // operation.
+//
+// The same for products of bytes, in fewer instructions: `of_piece(super, row)`, what stands for 256 columns of a row;
+// `numbers(tile, of_piece, row, scales, minimums)`, all of a row of a tile; with MOVED, `moved_code`, see `product_code`.
 #pragma once
 #include "../common.cuh"
 
-template <int ELEMENTS_PER_SCALE, int TAKEN_OFF = 0>
+template <int ELEMENTS_PER_SCALE, int TAKEN_OFF = 0, int UP = 0>
 struct Symmetric {
     static constexpr bool MINIMUMS = false;
-    static constexpr int GROUP = ELEMENTS_PER_SCALE, MIDDLE = TAKEN_OFF, SUPER_BYTES = 0, PARTS = 3;
+    static constexpr int GROUP = ELEMENTS_PER_SCALE, MIDDLE = TAKEN_OFF, MOVED = UP, SUPER_BYTES = 0, PARTS = 3;
     DEVICE float minimum(const uint8_t*, const uint8_t*, int, int) { return 0; }
+
+    struct OfPiece {};
+    DEVICE OfPiece of_piece(const uint8_t*, int) { return {}; }
 };
 
 template <int MIDDLE_CODE>
 struct WithMinimums {
     static constexpr bool MINIMUMS = true;
-    static constexpr int GROUP = 32, MIDDLE = MIDDLE_CODE, SUPER_BYTES = 0, PARTS = 3;
+    static constexpr int GROUP = 32, MIDDLE = MIDDLE_CODE, MOVED = 0, SUPER_BYTES = 0, PARTS = 3;
+
+    struct OfPiece {};
+    DEVICE OfPiece of_piece(const uint8_t*, int) { return {}; }
 };
 
 // Codes of whole bytes: register r of lane l is word 4 (r / 4) + r % 4 of two 16-byte words per lane, 512 bytes apart.
@@ -48,10 +57,56 @@ DEVICE uint32_t minus_bytes(uint32_t codes) {
     return (codes + (128 - N) * 0x01010101u) ^ 0x80808080u;
 }
 
+// Nibbles in bits UP .. UP + 3 of each byte.
+template <int UP>
+DEVICE uint32_t nibbles_moved(const uint8_t* tile, int lane, int r) {
+    const uint32_t word = ((const uint32_t*)tile)[lane * 4 + (r / 4) * 2 + r % 2];
+    return (r & 2 ? word >> (4 - UP) : word << UP) & 0x0f0f0f0fu << UP;
+}
+
 template <class F>
 DEVICE uint32_t signed_code(const uint8_t* tile, int lane, int r) {
     const uint32_t codes = F::code(tile, lane, r);
     return F::MINIMUMS || F::MIDDLE == 0 ? codes : minus_bytes<F::MIDDLE>(codes);
+}
+
+DEVICE void two_halves(uint32_t both, float& low, float& high) {
+    low = half_to_float(uint16_t(both)), high = half_to_float(uint16_t(both >> 16));
+}
+
+// 2^23 + byte i of a word: the lowest bits of a float.
+DEVICE float byte_above_2_23(uint32_t word, int i) { return bits_to_float(pick_bytes(word, 0x4b000000u, 0x7540u + i)); }
+
+// Formats with (d, dmin) in F16 for 256 columns and (s, n) in bytes for 32: scales are d s, minimums dmin n, both exact.
+template <int MIDDLE_CODE>
+struct WithIntegerMinimums : WithMinimums<MIDDLE_CODE> {
+    static constexpr int SUPER_BYTES = 64;
+
+    typedef uint32_t OfPiece; // (d, dmin)
+    DEVICE OfPiece of_piece(const uint8_t* super, int row) { return ((const uint32_t*)super)[row]; }
+
+    // The 2^23 is taken off within the multiplication.
+    DEVICE void scales(uint32_t pairs, OfPiece d, float (&scale)[2]) {
+        const float factor = half_to_float(uint16_t(d)), base = -8388608.0f * factor;
+        scale[0] = fmaf(byte_above_2_23(pairs, 0), factor, base), scale[1] = fmaf(byte_above_2_23(pairs, 2), factor, base);
+    }
+
+    // Two n, below 128, as bf16: 0x4300 is 128, whose lowest bits they become.
+    DEVICE void minimums(uint32_t pairs, OfPiece d, uint32_t& both, float& factor) {
+        both = fma_bf16(pick_bytes(pairs, 0x43000000u, 0x7371u), 0x3f803f80u, 0xc300c300u);
+        factor = half_to_float(uint16_t(d >> 16));
+    }
+};
+
+// Four signed bytes for products of bytes: codes less MIDDLE, times 1 << MOVED. In a byte's upper bits a code's middle is
+// taken off by flipping the top one.
+template <class F>
+DEVICE uint32_t product_code(const uint8_t* tile, int lane, int r) {
+    if constexpr (F::MOVED > 0) {
+        return F::moved_code(tile, lane, r);
+    } else {
+        return signed_code<F>(tile, lane, r);
+    }
 }
 
 // Indices into a table of sixteen bytes. Half a word per register, four nibbles in a row, as the selector of a byte

@@ -3,8 +3,8 @@
 #pragma once
 #include "codes.cuh"
 
-struct q4_k : WithMinimums<8> {
-    static constexpr int SCALES = 16 * WARP, TILE_BYTES = SCALES + 64, SUPER_BYTES = 64;
+struct q4_k : WithIntegerMinimums<8> {
+    static constexpr int SCALES = 16 * WARP, TILE_BYTES = SCALES + 64;
 
     DEVICE uint32_t code(const uint8_t* tile, int lane, int r) { return nibbles(tile, lane, r); }
 
@@ -15,4 +15,6 @@ struct q4_k : WithMinimums<8> {
     DEVICE float minimum(const uint8_t* tile, const uint8_t* super, int row, int group) {
         return half_to_float(((const uint16_t*)super)[row * 2 + 1]) * float(tile[SCALES + (row * 2 + group) * 2 + 1]);
     }
+
+    DEVICE uint32_t pairs(const uint8_t* tile, int row) { return ((const uint32_t*)(tile + SCALES))[row]; }
 };

@@ -17,4 +17,10 @@ struct q5_1 : WithMinimums<16> {
     DEVICE float minimum(const uint8_t* tile, const uint8_t*, int row, int group) {
         return -half_to_float(((const uint16_t*)(tile + SCALES))[(row * 2 + group) * 2 + 1]);
     }
+
+    DEVICE void numbers(const uint8_t* tile, OfPiece, int row, float (&scale)[2], float (&minimum)[2]) {
+        const uint2 pairs = ((const uint2*)(tile + SCALES))[row];
+        two_halves(pairs.x, scale[0], minimum[0]), two_halves(pairs.y, scale[1], minimum[1]);
+        minimum[0] = -minimum[0], minimum[1] = -minimum[1];
+    }
 };

@@ -3,8 +3,8 @@
 #pragma once
 #include "codes.cuh"
 
-struct q5_k : WithMinimums<16> {
-    static constexpr int HIGH = 16 * WARP, SCALES = HIGH + 4 * WARP, TILE_BYTES = SCALES + 64, SUPER_BYTES = 64;
+struct q5_k : WithIntegerMinimums<16> {
+    static constexpr int HIGH = 16 * WARP, SCALES = HIGH + 4 * WARP, TILE_BYTES = SCALES + 64;
 
     DEVICE uint32_t code(const uint8_t* tile, int lane, int r) {
         return nibbles(tile, lane, r) | fifth_bits(tile + HIGH, lane, r);
@@ -17,4 +17,6 @@ struct q5_k : WithMinimums<16> {
     DEVICE float minimum(const uint8_t* tile, const uint8_t* super, int row, int group) {
         return half_to_float(((const uint16_t*)super)[row * 2 + 1]) * float(tile[SCALES + (row * 2 + group) * 2 + 1]);
     }
+
+    DEVICE uint32_t pairs(const uint8_t* tile, int row) { return ((const uint32_t*)(tile + SCALES))[row]; }
 };

@@ -10,4 +10,8 @@ struct q8_0 : Symmetric<32> {
     DEVICE float scale(const uint8_t* tile, const uint8_t*, int row, int group) {
         return half_to_float(((const uint16_t*)(tile + SCALES))[row * 2 + group]);
     }
+
+    DEVICE void numbers(const uint8_t* tile, OfPiece, int row, float (&scale)[2], float (&)[2]) {
+        two_halves(((const uint32_t*)(tile + SCALES))[row], scale[0], scale[1]);
+    }
 };

@@ -79,6 +79,29 @@ fn matmul_and_embed_in_every_format() {
     }
 }
 
+/// Activations that 8 bits hold are multiplied as exactly as in f32: with the minimums' sums in full, and with scales and
+/// codes as they are.
+#[test]
+fn whole_numbers_are_multiplied_exactly() {
+    if !available("whole_numbers_are_multiplied_exactly") {
+        return;
+    }
+    let (n, rows) = if checked() { (20, 9) } else { (33, 70) };
+    for format in formats().filter(|f| f.codes.is_some()) {
+        let k = if format.block == 32 { 352 } else { 512 };
+        let mut r = Numbers(3);
+        let (weight, mut x) = (r.tensor(format, &[k, n]), r.vec(rows * k));
+        x.iter_mut().for_each(|x| *x = (127.0 * *x).round().clamp(-127.0, 127.0));
+        x.chunks_exact_mut(32).for_each(|group| group[0] = 127.0); // so that the scale is 1
+        let bound = 127.0 * 2e-5 * (k as f32).sqrt() * size(&weight);
+        compare!(format!("matmul {}, whole numbers", format.name), bound, &Way::Int8.open(), |b| {
+            let mut out = b.buffer(rows * n, "test").unwrap();
+            b.matmul(&b.weight(weight.clone()).unwrap(), &upload(b, &x), rows, &mut out).unwrap();
+            download(b, &out, rows * n)
+        });
+    }
+}
+
 /// A row's result must not depend on which rows are computed with it.
 #[test]
 fn a_row_has_the_same_bits_in_every_tile() {
@@ -200,15 +223,18 @@ fn experts_in_every_format() {
     }
 }
 
-/// Experts that nobody chose, and one with more rows than a tile has.
+/// Experts that nobody chose, and one with more rows than a tile has; 512 columns, and three tiles of 16 rows of down.
 #[test]
 fn experts_under_skewed_routing() {
     if !available_unchecked("experts_under_skewed_routing") {
         return;
     }
-    for (name, exact) in [("Q8_0", false), ("F32", true)] {
-        for (rows, experts_n, top_k, skew) in [(1, 40, 1, 0.0), (150, 6, 1, 50.0), (100, 5, 5, 0.0), (3, 64, 33, 0.0)] {
-            let given = Given::new(quant::by_name(name).unwrap(), (rows, experts_n, top_k, 32, 64), skew);
+    let all = [(1, 40, 1, 0.0), (150, 6, 1, 50.0), (100, 5, 5, 0.0), (3, 64, 33, 0.0)];
+    let cases =
+        [("Q8_0", false, (32, 64), &all[..]), ("F32", true, (32, 48), &all), ("Q4_K", false, (256, 512), &all[1..2])];
+    for (name, exact, (ffn, hidden), routings) in cases {
+        for &(rows, experts_n, top_k, skew) in routings {
+            let given = Given::new(quant::by_name(name).unwrap(), (rows, experts_n, top_k, ffn, hidden), skew);
             let want = experts(&dgemma::backend::reference::Reference, &given, false);
             let largest = want.iter().fold(1.0f32, |m, x| m.max(x.abs()));
             let bound = if exact { 2e-5 } else { 0.03 } * largest;

@@ -159,7 +159,7 @@ fn of_records(
     let (ffn, k_tiles) = (grid::int(w.ffn, "expert width")?, grid::int(gate.k_tiles(), "tiles")?);
     let (gate_tiles, up_tiles) = (grid::int(gate.row_tiles(), "tiles")?, grid::int(up.row_tiles(), "tiles")?);
     let (gate_first, up_first) = (first_tile(gate_row, w.ffn)?, first_tile(up_row, w.ffn)?);
-    let grid = grid::experts(gate.layout, gate.operand, w.ffn, w.experts, 2)?;
+    let grid = grid::experts(gate.layout, gate.operand, 2 * w.ffn, w.experts)?;
     let hidden = routes.hidden.address(0);
     // All three are of one layer, and so stay where they are while each of them is fetched.
     let (gate_at, up_at) = (gate.fetch(&mut scratch.streamed)?, up.fetch(&mut scratch.streamed)?);
@@ -179,7 +179,7 @@ fn of_records(
     }
     let records =
         product::quantize(cuda, &mut scratch.operand, down.operand, &routes.hidden, slots, w.ffn, down.k_tiles())?;
-    let grid = grid::experts(down.layout, down.operand, w.hidden, w.experts, 1)?;
+    let grid = grid::experts(down.layout, down.operand, w.hidden, w.experts)?;
     let (tiles, n, k_tiles) =
         (grid::int(down.row_tiles(), "tiles")?, grid::int(w.hidden, "width")?, grid::int(down.k_tiles(), "tiles")?);
     let (output, at) = (routes.output.address(0), down.fetch(&mut scratch.streamed)?);

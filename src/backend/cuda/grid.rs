@@ -51,7 +51,9 @@ impl Operand {
     /// Shared memory of a block that multiplies `weights` weight tiles per warp.
     fn shared(self, layout: &Layout, weights: usize) -> usize {
         let (tokens, pitch, stages) = self.tile();
-        stages * (tokens * pitch + 4 * weights * (layout.tile_bytes() + layout.super_bytes))
+        // With integer minimums, 8-bit products have the sums of 256 columns there, too: 32 bytes of each row.
+        let sums = if self == Operand::Int8 && layout.integer_minimums() { 32 * tokens } else { 0 };
+        stages * (tokens * pitch + 4 * weights * layout.tile_bytes()) + 2 * (4 * weights * layout.super_bytes + sums)
     }
 }
 
@@ -112,9 +114,9 @@ pub fn matmul_pair(layout: &Layout, n: usize, rows: usize) -> Result<Grid> {
     grid("matmul", [n.div_ceil(64), rows.div_ceil(tokens), 1], 128, shared)
 }
 
-/// `experts_gate_up_*` (two weight tiles per warp) and `experts_down_*` (one).
-pub fn experts(layout: &Layout, operand: Operand, n: usize, experts: usize, weights: usize) -> Result<Grid> {
-    grid("experts", [n.div_ceil(64), experts, 1], 128, operand.shared(layout, weights))
+/// `experts_gate_up_*` and `experts_down_*`: 128 of the `rows` rows of weights that each expert has there.
+pub fn experts(layout: &Layout, operand: Operand, rows: usize, experts: usize) -> Result<Grid> {
+    grid("experts", [rows.div_ceil(128), experts, 1], 128, operand.shared(layout, 2))
 }
 
 /// `sampler_decide`: one block; a canvas must fit its shared memory.
@@ -340,10 +342,9 @@ mod tests {
                 if !layout.quantized() && (operand == Operand::Int8 || operand == Operand::Bf16 && !layout.half()) {
                     continue; // F32 is always exact
                 }
-                for weights in [1, 2] {
-                    let grid = experts(layout, operand, 704, 128, weights).unwrap();
-                    assert!(grid.shared <= LEAST_SHARED, "{} {operand:?} x {weights}: {}", layout.name, grid.shared);
-                }
+                let grid = experts(layout, operand, 2 * 704, 128).unwrap();
+                assert_eq!(grid.blocks, [11, 128, 1]);
+                assert!(grid.shared <= LEAST_SHARED, "{} {operand:?}: {}", layout.name, grid.shared);
             }
         }
     }
@@ -352,7 +353,10 @@ mod tests {
     fn the_real_head_is_one_grid() {
         let q4_k = LAYOUTS.iter().find(|l| l.name == "q4_k").unwrap();
         let grid = matmul(q4_k, Operand::Int8, 262_144, 512, 132).unwrap().1;
-        assert_eq!((grid.blocks, grid.threads, grid.shared), ([4096, 8, 1], 128, 4 * (5120 + 4 * 640)));
+        assert_eq!(
+            (grid.blocks, grid.threads, grid.shared),
+            ([4096, 8, 1], 128, 4 * (5120 + 4 * 576) + 2 * (4 * 64 + 2048))
+        );
         // 262,144 x 512 outputs are more than 2^27, but their places are counted in 64 bits.
         assert!(per_element("softcap", 262_144 * 512, 256).is_ok());
     }
@@ -391,7 +395,7 @@ mod tests {
         assert!(error.contains("matmul") && error.contains("65536"), "{error}");
         assert!(per_element("add", MOST * 256, 256).is_ok());
         assert!(per_element("add", MOST * 256 + 1, 256).is_err());
-        assert!(experts(f32, Operand::Exact, 64, 65_536, 1).is_err());
+        assert!(experts(f32, Operand::Exact, 64, 65_536).is_err());
         assert!(sampler(8447, LEAST_SHARED as usize).is_ok());
         let error = sampler(8448, LEAST_SHARED as usize).unwrap_err().to_string();
         assert_eq!(error, "argument `backend`: a canvas of 8448 positions, this device takes 8447");

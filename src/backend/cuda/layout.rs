@@ -80,6 +80,11 @@ impl Layout {
         self.float && self.bits == 16
     }
 
+    /// Whether its minimums are integers times a number for 256 columns (Q4_K, Q5_K).
+    pub fn integer_minimums(&self) -> bool {
+        self.super_bytes > 0 && self.bits < 6
+    }
+
     /// Bytes of a tile.
     pub fn tile_bytes(&self) -> usize {
         TILE_ROWS * (TILE_COLS * self.bits / 8 + self.scale_bytes)

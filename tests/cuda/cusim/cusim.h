@@ -90,6 +90,7 @@ struct Warp {
 struct Copy {
     void* to;
     const void* from;
+    unsigned bytes;
 };
 
 struct Fiber {

@@ -41,9 +41,14 @@ impl Kernel {
         format!("{}_{}{}_{format}", self.file, self.operand, self.besides)
     }
 
-    /// Tiles between two ends of the loop over rows: bf16 products have one loop for all tiles.
-    fn tiles_per_exit(&self) -> u64 {
-        if self.operand == "bf16" { self.tiles } else { 1 }
+    /// Tiles between two ends of the loop over rows: all, but for 8-bit products with a scale per 16 columns.
+    fn tiles_per_exit(&self, format: &str) -> u64 {
+        if self.operand == "int8" && matches!(format, "q6_k" | "nvfp4") { 1 } else { self.tiles }
+    }
+
+    /// Tiles of a pass: the loop of 8-bit products goes over four of each row of tiles (`UNROLL` in `cuda/tile.cuh`).
+    fn tiles_per_pass(&self) -> u64 {
+        if self.operand == "int8" { 4 * self.tiles } else { self.tiles }
     }
 
     fn takes(&self, format: &str) -> bool {
@@ -69,8 +74,8 @@ const FULL_TILE: u64 = 64;
 const KERNELS: [Kernel; 8] = [
     Kernel::new("experts_gate_up", "int8", 2, 16),
     Kernel::new("experts_gate_up", "bf16", 2, 16),
-    Kernel::new("experts_down", "int8", 1, 16),
-    Kernel::new("experts_down", "bf16", 1, 16),
+    Kernel::new("experts_down", "int8", 2, 16),
+    Kernel::new("experts_down", "bf16", 2, 16),
     Kernel::new("matmul", "int8", 1, FULL_TILE),
     Kernel::new("matmul", "bf16", 1, FULL_TILE),
     Kernel { besides: "_wide", ..Kernel::new("matmul", "bf16", 2, FULL_TILE) },
@@ -123,11 +128,11 @@ fn count_all(cuobjdump: &Path, fatbins: &Path, architecture: &str) -> Result<Cou
             let tile_products = 16 * 64 * kernel.rows;
             let exit = match kernel.rows {
                 FULL_TILE => u64::MAX,
-                _ => tile_products * kernel.tiles_per_exit(),
+                _ => tile_products * kernel.tiles_per_exit(format),
             };
-            let pass = sass::hot_pass(&function, tile_products * kernel.tiles, exit);
+            let pass = sass::hot_pass(&function, tile_products * kernel.tiles_per_pass(), exit);
             let pass = pass.map_err(|e| format!("{entry}: {e}"))?;
-            found.insert(entry, (kernel.rows, kernel.tiles * 16 * 64, pass));
+            found.insert(entry, (kernel.rows, kernel.tiles_per_pass() * 16 * 64, pass));
         }
     }
     Ok(found)

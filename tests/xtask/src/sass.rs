@@ -160,6 +160,7 @@ impl Instruction {
 }
 
 /// One pass of the innermost loop that multiplies `products` numbers; after each `products_per_exit` the loop over rows ends.
+/// Where bytes are multiplied, 16-bit products are those of minimums: 16 numbers of a row for 64 of its bytes.
 pub fn hot_pass(code: &[Instruction], products: u64, products_per_exit: u64) -> Result<Pass, String> {
     let index = |at: u64| code.binary_search_by_key(&at, |i| i.at).ok();
     let loops = code.iter().enumerate().filter_map(|(last, i)| {
@@ -183,12 +184,14 @@ pub fn hot_pass(code: &[Instruction], products: u64, products_per_exit: u64) -> 
 /// Walks a pass of a loop; products that it multiplied, and its instructions.
 fn walk(code: &[Instruction], (first, last): (usize, usize), products_per_exit: u64) -> (u64, Pass) {
     let (mut all, mut since_exit, mut at, mut pass) = (0, 0, first, Pass::default());
+    let of_bytes = code[first..=last].iter().any(|i| i.name.starts_with("IMMA"));
     while at <= last {
         let i = &code[at];
         pass.slots[i.class() as usize] += 1;
         let (products, bytes) = i.products();
-        all += products;
-        since_exit += products;
+        let of_minimums = of_bytes && i.name.starts_with("HMMA");
+        all += if of_minimums { 0 } else { products };
+        since_exit += if of_minimums { 4 * products } else { products };
         pass.tensor_bytes += products * bytes;
         // The copies' dummies read nothing: `@!PT LDS RZ, [RZ]`.
         pass.shared_bytes += if i.guarded && i.class() == Class::Shared { 0 } else { i.shared_bytes() };
@@ -236,5 +239,24 @@ mod tests {
         assert_eq!(two.slots, [2, 6, 5, 1, 5, 2, 6]);
         assert_eq!(two.pipe_clocks(), [8192.0 / (0.6 * 4096.0), 3.0, 1.25, 2.0, 15.0]);
         assert!(hot_pass(&code, 3000, 8192).unwrap_err().contains("[8192]"));
+    }
+
+    #[test]
+    fn products_of_minimums_end_with_the_rows_that_are_there() {
+        let lines = [
+            "IMMA.16832.S8.S8 R0, R4.ROW, R8.COL, RZ",
+            "IMMA.16832.S8.S8 R0, R4.ROW, R8.COL, RZ",
+            "HMMA.16816.F32.BF16 R0, R4, R8, RZ",
+            "@P0 BRA 0x70",
+            "HMMA.16816.F32.BF16 R0, R4, R8, RZ",
+            "FFMA R0, R1, R2, R3",
+            "IADD3 R0, R1, R2, R3",
+            "@P1 BRA 0x0",
+        ];
+        let code: Vec<_> =
+            (0..).zip(lines).filter_map(|(i, l)| instruction(&format!("/*{:04x}*/ {l} ;", 16 * i))).collect();
+        let pass = hot_pass(&code, 8192, 8192).unwrap();
+        assert_eq!((pass.slots, pass.tensor_bytes), ([3, 0, 0, 0, 0, 0, 2], 8192 + 2 * 2048));
+        assert_eq!(hot_pass(&code, 8192, u64::MAX).unwrap().slots, [4, 1, 1, 0, 0, 0, 2]);
     }
 }
