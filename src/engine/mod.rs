@@ -113,6 +113,8 @@ impl Loaded {
         let cuda = cuda.streaming(plan.into_placement())?;
         let weights = Weights::load(&cuda, file, progress)?;
         cuda.loaded();
+        // Small tensors that were read after their neighbours had left have brought those back, a huge page at a time.
+        file.release();
         Ok(Loaded::Cuda(Arc::new(cuda), Arc::new(weights), needs))
     }
 

@@ -4,6 +4,7 @@
 use super::lock::{Locked, lock};
 use super::metadata::Metadata;
 use super::part::{Access, Part, open};
+use super::release::release;
 use super::watch::Watched;
 use super::{Bytes, Owner, Tensor, TensorInfo, split};
 use crate::{Error, Result};
@@ -78,6 +79,12 @@ impl Gguf {
     /// [`Error::File`]: a part was missing. Stays so: the zeros in its place do not go.
     pub fn check_reads(&self) -> Result<()> {
         self.mapped.iter().try_for_each(Watched::check_reads)
+    }
+
+    /// [`Bytes::release`](super::Bytes::release) of all mapped files.
+    pub fn release(&self) {
+        // SAFETY: the mappings that `part::open` made.
+        self.mapped.iter().for_each(|file| unsafe { release((*file.mapping).as_ref()) });
     }
 
     /// Reads a file that is in memory already, for example one built into a program. `name` is for messages.

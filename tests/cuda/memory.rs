@@ -20,8 +20,7 @@ fn resident(path: &Path) -> usize {
     bytes
 }
 
-/// The file's pages leave with the upload, wherever the weights go; what stays is around the norms, which are read one by
-/// one. A model on the processor keeps what it reads.
+/// The file's pages leave with the upload, wherever the weights go. A model on the processor keeps what it reads.
 #[test]
 fn uploaded_weights_do_not_stay_in_memory() {
     if !available_unchecked("uploaded_weights_do_not_stay_in_memory") {
@@ -35,7 +34,7 @@ fn uploaded_weights_do_not_stay_in_memory() {
         let model = Model::load(&path, &params).unwrap();
         let (file, left) = (model.file().file_bytes() as usize, resident(&path));
         println!("{n_gpu_layers:?}, {n_cpu_experts}: {left} of {file} bytes are in memory");
-        assert!(left * 4 < file, "{left} of {file} bytes are in memory");
+        assert!(left * 16 < file, "{left} of {file} bytes are in memory");
         // All of it can be read again.
         model.fingerprint();
         model
