@@ -24,7 +24,6 @@ mod metadata;
 mod new_file;
 mod part;
 mod reader;
-mod release;
 mod split;
 mod value;
 mod watch;
@@ -35,6 +34,7 @@ pub use metadata::Metadata;
 pub use reader::Gguf;
 pub use value::Value;
 
+use crate::pages;
 use crate::quant::Format;
 use std::fmt;
 use std::ops::Deref;
@@ -67,7 +67,7 @@ impl Bytes {
         assert!(self.as_ptr_range().start <= part.as_ptr() && part.as_ptr_range().end <= self.as_ptr_range().end);
         if self.mapped {
             // SAFETY: a part of the mapping that `part::open` made.
-            unsafe { release::release(part) }
+            unsafe { pages::release(part) }
         }
     }
 }

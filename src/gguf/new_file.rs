@@ -46,7 +46,7 @@ impl NewFile {
     }
 
     /// Waits until all of it is on the disk, and has the system forget it: it was written in pieces, and what stays in memory
-    /// in small pages is mapped in such (see `huge_pages.rs`).
+    /// in small pages is mapped in such (see `pages.rs`).
     pub fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(|e| Error::io(&self.target, e))?;
         linux::forget(&self.file);

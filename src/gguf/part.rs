@@ -8,7 +8,7 @@ use super::value::Value;
 use super::watch::Watched;
 use super::{MAX_DIMS, MAX_NAME, Owner, TensorInfo, tensor_bytes};
 use crate::quant::{self, Format};
-use crate::{Error, Result, huge_pages};
+use crate::{Error, Result, pages};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -49,14 +49,14 @@ pub fn open(path: &Path, access: Access) -> Result<Part> {
         let bytes = usize::try_from(file.metadata().map_err(failed)?.len()).unwrap_or(usize::MAX);
         let mut data = Vec::new();
         data.try_reserve_exact(bytes).map_err(|_| Error::OutOfMemory { bytes, what: "a file" })?;
-        huge_pages::advise(data.spare_capacity_mut());
+        pages::ask_for_huge(data.spare_capacity_mut());
         file.read_to_end(&mut data).map_err(failed)?;
         return Part::parse(path, Arc::new(data));
     }
     // SAFETY: the mapping is private and read-only. That nobody truncates or rewrites the file meanwhile is up to the
     // caller, as `Gguf::open` says; no safe way to map a file can promise more.
     let mapping = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
-    huge_pages::advise(&mapping);
+    pages::ask_for_huge(&mapping);
     let (bytes, mapping) = (mapping.len() as u64, Arc::new(mapping));
     let mut mapped = Watched { path: path.to_owned(), file, bytes, mapping: mapping.clone(), guarded: None };
     if access == Access::MapGuarded {

@@ -4,10 +4,9 @@
 use super::lock::{Locked, lock};
 use super::metadata::Metadata;
 use super::part::{Access, Part, open};
-use super::release::release;
 use super::watch::Watched;
 use super::{Bytes, Owner, Tensor, TensorInfo, split};
-use crate::{Error, Result};
+use crate::{Error, Result, pages};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,7 +83,7 @@ impl Gguf {
     /// [`Bytes::release`](super::Bytes::release) of all mapped files.
     pub fn release(&self) {
         // SAFETY: the mappings that `part::open` made.
-        self.mapped.iter().for_each(|file| unsafe { release((*file.mapping).as_ref()) });
+        self.mapped.iter().for_each(|file| unsafe { pages::release((*file.mapping).as_ref()) });
     }
 
     /// Reads a file that is in memory already, for example one built into a program. `name` is for messages.

@@ -3,7 +3,7 @@
 use dgemma::backend::Backend;
 use dgemma::backend::cpu::Cpu;
 use dgemma::gguf::{Bytes, Tensor};
-use dgemma::huge_pages;
+use dgemma::pages;
 use dgemma::quant::Format;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub fn weight(cpu: &Cpu, format: &'static Format, shape: &[usize]) -> <Cpu as Ba
     let bytes = n / format.block * format.block_bytes;
     // In huge pages, as files are where the system can.
     let mut data: Vec<u8> = Vec::with_capacity(bytes);
-    huge_pages::advise(data.spare_capacity_mut());
+    pages::ask_for_huge(data.spare_capacity_mut());
     data.extend(pool.iter().copied().cycle().take(bytes));
     let data = Bytes::new(Arc::new(data), 0, bytes);
     cpu.weight(Tensor { name: "w".into(), shape: shape.to_vec(), format, data }).unwrap()

@@ -2,6 +2,7 @@
 //! upload. `cargo bench --bench upload [-- FILE]`; without FILE, a file of 1 GiB is made for it. Needs no GPU: the buffer is not
 //! page-locked, which a copy does not notice.
 
+use dgemma::pages;
 use memmap2::Mmap;
 use rayon::ThreadPoolBuilder;
 use std::fs::File;
@@ -10,11 +11,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-// The copy is the backend's own, and so is giving back what was copied; these are their files.
+// The copy is the backend's own; this is its file.
 #[path = "../../src/backend/cuda/host_copy.rs"]
 mod host_copy;
-#[path = "../../src/gguf/release.rs"]
-mod release;
 
 /// Bytes of a buffer, and how many there are, as in `src/backend/cuda/upload.rs`.
 const PART: usize = 16 << 20;
@@ -56,7 +55,7 @@ fn gb_per_second(path: &Path, threads: usize) -> f64 {
         host_copy::copy(&pool, part, buffer);
         black_box(buffer);
         // SAFETY: a part of the mapping.
-        unsafe { release::release(part) };
+        unsafe { pages::release(part) };
     }
     mapped.len() as f64 / clock.elapsed().as_secs_f64() / 1e9
 }

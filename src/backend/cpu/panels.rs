@@ -44,6 +44,18 @@ pub struct Job<'a, X> {
     pub ahead: Ahead,
 }
 
+/// `rows` rows in groups of at most `most`, as few and as equal as can be: the first row and the number of each. Those of a small
+/// group would wait for each other's sums.
+#[cfg(target_arch = "x86_64")]
+pub fn groups(rows: usize, most: usize) -> impl ExactSizeIterator<Item = (usize, usize)> {
+    let (count, mut first) = (rows.div_ceil(most), 0);
+    (0..count).map(move |i| {
+        let n = (rows - first).div_ceil(count - i);
+        first += n;
+        (first - n, n)
+    })
+}
+
 /// Fills one or two panels with the weight rows of `range` that come next and multiplies them, until there are no more. The
 /// job's out is columns of `out`, as many as there are weight rows in the panels.
 pub fn by_pairs<P, X>(

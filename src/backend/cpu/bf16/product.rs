@@ -96,6 +96,7 @@ pub unsafe fn tile_product(
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::super::panels::groups;
     use super::{Job, Line, PANEL, Walk};
     use std::arch::x86_64::*;
     use std::mem::transmute;
@@ -119,31 +120,29 @@ mod x86 {
         // SAFETY: the caller's promise.
         unsafe {
             match panels {
-                [one] => groups([one.as_ptr()], job),
-                [one, two] => groups([one.as_ptr(), two.as_ptr()], job),
+                [one] => all_rows([one.as_ptr()], job),
+                [one, two] => all_rows([one.as_ptr(), two.as_ptr()], job),
                 _ => unreachable!(),
             }
         }
     }
 
-    /// All rows, in groups as equal as can be: those of a small group would wait for each other's sums.
+    /// All rows, group by group.
     ///
     /// # Safety
     /// As [`product`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn groups<const PANELS: usize>(panels: [*const Line; PANELS], job: &Job) {
-        let (columns, rows) = (job.x.columns, job.rows.len());
+    unsafe fn all_rows<const PANELS: usize>(panels: [*const Line; PANELS], job: &Job) {
+        let columns = job.x.columns;
         let masks = std::array::from_fn(|p| ((1u32 << job.width.saturating_sub(p * PANEL).min(PANEL)) - 1) as u16);
         let row = |i: usize| Row {
             x: job.x.numbers[job.rows.get(i) * job.x.stride()..].as_ptr(),
             out: job.out.at.wrapping_add(i * job.out.stride),
         };
-        let groups = rows.div_ceil(ROWS);
-        let mut walk = Walk::new(job.ahead, columns.div_ceil(2 * STEP), groups);
-        let mut first = 0;
-        for left in (1..=groups).rev() {
-            let n = (rows - first).div_ceil(left);
+        let groups = groups(job.rows.len(), ROWS);
+        let mut walk = Walk::new(job.ahead, columns.div_ceil(2 * STEP), groups.len());
+        for (first, n) in groups {
             macro_rules! run {
                 ($($size:literal),*) => {
                     match n {
@@ -156,7 +155,7 @@ mod x86 {
                 };
             }
             run!(1, 2, 3, 4, 5, 6, 7, 8);
-            (first, walk) = (first + n, walk.next());
+            walk = walk.next();
         }
     }
 

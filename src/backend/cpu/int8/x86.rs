@@ -13,7 +13,7 @@
 //! with their signs given to x.
 
 use super::super::ahead::Walk;
-use super::super::panels::PANEL;
+use super::super::panels::{PANEL, groups};
 use super::activations::FIXED;
 use super::panel::Panel;
 use super::{COLS, Job};
@@ -63,20 +63,17 @@ fn row(job: &Job, words: usize, i: usize) -> Row {
     Row { x, out: job.out.at.wrapping_add(i * job.out.stride) }
 }
 
-/// Calls `$kernel::<ROWS, $constant ...>(panel, rows, walk, $last)` for groups of rows as equal as can be, ROWS being the size
-/// of the group: those of a small group would wait for each other's sums.
+/// Calls `$kernel::<ROWS, $constant ...>(panel, rows, walk, $last)` for groups of rows, ROWS being the size of the group.
 macro_rules! row_groups {
     ($kernel:ident, $max:ident, [$($size:literal),*], $constants:tt, $panel:expr, $job:expr, $last:expr) => {{
-        let groups = $job.rows.len().div_ceil($max);
-        let words = $job.x.row_words();
-        let (mut i, mut walk) = (0, Walk::new($job.ahead, $job.x.columns / COLS, groups));
-        for left in (1..=groups).rev() {
-            let n = ($job.rows.len() - i).div_ceil(left);
+        let (groups, words) = (groups($job.rows.len(), $max), $job.x.row_words());
+        let mut walk = Walk::new($job.ahead, $job.x.columns / COLS, groups.len());
+        for (i, n) in groups {
             match n {
                 $($size => row_groups!(@call $kernel, $size, $constants, $panel, $job, words, i, walk, $last),)*
                 _ => unreachable!(),
             }
-            (i, walk) = (i + n, walk.next());
+            walk = walk.next();
         }
     }};
     (@call $kernel:ident, $size:literal, [$($constant:literal),*], $panel:expr, $job:expr, $words:ident, $i:ident,
